@@ -1,0 +1,1 @@
+"""Temporal activities: model in, store and senders called, model out."""

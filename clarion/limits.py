@@ -1,0 +1,106 @@
+"""Every time-out, window and size of the engine, once. Seconds and bytes unless said otherwise."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The window: deliveries of one process that are claimed and not yet committed. A crash costs at most one.
+WINDOW: Final = 1_000
+STEP_OUTCOMES: Final = 500  # a ledger statement carries at most about this many outcomes
+STEP_SECONDS: Final = 0.1  # and waits no longer than this for them
+CLAIM_EVERY: Final = 1.0  # a holder renews its word at least this often
+GRANT_SECONDS: Final = 1.5  # how long an operator's word is good for: pause is obeyed within it
+CLAIM_AHEAD: Final = 1.0  # a paced claim covers at most this many seconds of the rate
+CLAIM_AHEAD_AT_LEAST_ONCE: Final = 0.5  # and a window at most this many seconds of the process's rate
+
+# One request at a provider.
+REQUEST_TIMEOUT: Final = 6.0
+REQUEST_TIMEOUT_BY_PROVIDER: Final[dict[str, float]] = {"fcm": 10.0}  # Google asks for ten seconds
+LEASE_MARGIN: Final = 4.0  # lease = request timeout + this
+
+# One attempt at a batch.
+ATTEMPT_SECONDS: Final = 60.0  # then it returns `more`
+HEARTBEAT_TIMEOUT: Final = 3.0
+HEARTBEAT_EVERY: Final = 1.0
+STALL_SECONDS: Final = 20.0  # no answer, commit, database retry or named wait for so long: stop the heartbeat
+MAX_ATTEMPTS: Final = 4  # attempts at one delivery before it is dead
+RETRY_SECONDS: Final = (1.0, 5.0, 30.0)  # then doubling
+RETRY_JITTER: Final = 0.2
+
+# Batches and ranges.
+BATCH_MIN: Final = 1_000
+BATCH_MAX: Final = 20_000
+BATCH_HIGH: Final = 500
+BATCHES_PER_AUDIENCE: Final = 16  # batch = estimated rows ÷ 16, within the two bounds above
+RANGE_FIRST: Final = 20_000  # estimated rows of the first range, so that sending starts at once
+RANGE_NEXT: Final = 1_000_000
+MAX_BATCHES_PER_RANGE: Final = 10_000
+FREEZES_AT_ONCE: Final = 2
+
+# The push loop.
+STOCK: Final = 50  # batches a lane that one look at the ledger brings
+RETRY_LIST: Final = 50  # batches that one child works through when they have only retries due
+LIVE_MIN: Final = 3
+LIVE_MAX: Final = 64
+LOOK_AGAIN: Final = 10.0
+LOOK_AGAIN_MAX: Final = 300.0
+IDLE_LOOKS: Final = 3  # looks with nothing live, nothing changed and no named wait: paused by clarion
+SENDER_GONE: Final = 15.0  # a process not seen for so long serves no queue
+WORKER_SEEN_EVERY: Final = 5.0
+
+# Temporal. No business time in any of these: deadlines live in the control row.
+WORKFLOW_TASK_TIMEOUT: Final = 3.0
+STICKY_TIMEOUT: Final = 2.0
+OPS_TIMEOUT: Final = 4.0
+BULK_TIMEOUT: Final = 600.0
+SEND_TIMEOUT: Final = 90.0
+DRAIN_SECONDS: Final = 20.0  # before continue-as-new: wait so long for live batches, then cancel them
+GRACEFUL_SHUTDOWN: Final = 20.0
+COMMAND_TIMEOUT: Final = 5.0  # the database is away: the command fails, outcome unknown, safe to repeat
+
+# Quota.
+EXCHANGE_EVERY: Final = 0.25
+RATE_LEASE: Final = 1.25
+
+# Content.
+INLINE_MESSAGE_BYTES: Final = 8_192
+INLINE_USERS: Final = 100
+APNS_PAYLOAD: Final = 4_096
+APNS_VOIP_PAYLOAD: Final = 5_120
+FCM_PAYLOAD: Final = 4_096
+WEBPUSH_PLAINTEXT: Final = 3_993
+TOKEN_BYTES: Final = 8_192
+
+
+def request_timeout(provider: str) -> float:
+    """How long one request at this provider may take before it counts as unanswered."""
+    return REQUEST_TIMEOUT_BY_PROVIDER.get(provider, REQUEST_TIMEOUT)
+
+
+def lease(provider: str) -> float:
+    """How long an attempt holds a batch without renewing its word."""
+    return request_timeout(provider) + LEASE_MARGIN
+
+
+def start_gate(provider: str) -> float:
+    """How long after a grant was asked for a request may still start."""
+    return min(GRANT_SECONDS, lease(provider) - request_timeout(provider) - 1.0)
+
+
+def live_limit(senders: int) -> int:
+    """How many batches of a lane may live at once: fewer leave a sender idle."""
+    return max(LIVE_MIN, min(LIVE_MAX, 1 + 2 * senders))
+
+
+def batch_size(estimated_rows: int, *, high: bool) -> int:
+    """Rows of one batch for an audience of about `estimated_rows`."""
+    if high:
+        return BATCH_HIGH
+    return max(BATCH_MIN, min(BATCH_MAX, -(-estimated_rows // BATCHES_PER_AUDIENCE)))
+
+
+def retry_after(attempt: int) -> float:
+    """Seconds before attempt `attempt` + 1 (1 = after the first attempt), before jitter."""
+    if attempt <= len(RETRY_SECONDS):
+        return RETRY_SECONDS[max(attempt, 1) - 1]
+    return RETRY_SECONDS[-1] * 2.0 ** (attempt - len(RETRY_SECONDS))

@@ -1,0 +1,142 @@
+"""The message: provider-neutral content by locale, and what each provider may be told beside it."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Any, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from clarion.model.base import Model
+
+
+class Kind(IntEnum):
+    """Which of a device's registrations a push addresses: a push addresses one kind."""
+
+    ALERT = 1
+    VOIP = 2
+    LIVE_ACTIVITY_START = 3
+    LIVE_ACTIVITY = 4
+    PUSH_TO_TALK = 5
+    WIDGETS = 6
+    CONTROLS = 7
+    LOCATION = 8
+    COMPLICATION = 9
+    FILE_PROVIDER = 10
+    MDM = 11
+
+
+class PushType(StrEnum):
+    """Apple's push types; other providers know `alert` and `background` only."""
+
+    ALERT = "alert"
+    BACKGROUND = "background"
+    VOIP = "voip"
+    LIVE_ACTIVITY = "liveactivity"
+    PUSH_TO_TALK = "pushtotalk"
+    WIDGETS = "widgets"
+    CONTROLS = "controls"
+    LOCATION = "location"
+    COMPLICATION = "complication"
+    FILE_PROVIDER = "fileprovider"
+    MDM = "mdm"
+
+
+class Text(Model):
+    """What a person reads, in one language. `{{ user.name }}` and `{{ user.name | default: "you" }}` are
+    replaced by the user's attributes."""
+
+    title: str | None = None
+    subtitle: str | None = None
+    body: str | None = None
+
+
+class Action(Model):
+    """A button of a Web Push notification."""
+
+    action: str
+    title: str
+    url: str | None = None
+
+
+class ApnsOptions(Model):
+    """What only APNs understands."""
+
+    push_type: PushType = PushType.ALERT
+    event: str | None = None  # Live Activity: start | update | end
+    content_state: dict[str, Any] | None = None
+    attributes_type: str | None = None
+    attributes: dict[str, Any] | None = None
+    stale_date: int | None = None  # epoch seconds
+    dismissal_date: int | None = None
+    timestamp: int | None = None
+    interruption_level: str | None = Field(default=None, pattern="^(passive|active|time-sensitive|critical)$")
+    relevance_score: float | None = None
+    mutable_content: bool | None = None
+    content_available: bool | None = None
+    target_content_id: str | None = None
+    priority: int | None = None  # 10 | 5 | 1; else from the message's urgency
+    aps: dict[str, Any] = {}  # more keys of the aps dictionary, as Apple spells them
+    push_magic: str | None = None  # MDM
+
+
+class FcmOptions(Model):
+    """What only FCM understands; dictionaries are spelled as in Google's HTTP v1 reference."""
+
+    android: dict[str, Any] = {}
+    apns: dict[str, Any] = {}
+    webpush: dict[str, Any] = {}
+    channel_id: str | None = None
+    analytics_label: str | None = Field(default=None, pattern=r"^[a-zA-Z0-9\-_.~%]{1,50}$")
+    data_only: bool = False
+
+
+class WebPushOptions(Model):
+    """What only a browser understands."""
+
+    icon: str | None = None
+    badge: str | None = None
+    actions: tuple[Action, ...] = ()
+    require_interaction: bool | None = None
+    silent: bool | None = None
+
+
+class Message(Model):
+    """Content of a push. `texts` is keyed by a BCP 47 language tag, or `default`.
+
+    A device's locale is looked up from the most special to the general (zh-Hant-TW → zh-Hant → zh), then
+    `default`. A message without any text is silent: data only.
+    """
+
+    texts: dict[str, Text] = {}
+    badge: int | None = Field(default=None, ge=0, strict=True)  # 0 clears the badge
+    sound: str | dict[str, Any] | None = None
+    category: str | None = None
+    thread_id: str | None = None
+    image: str | None = None
+    data: dict[str, Any] = {}
+    deep_link: str | None = None
+    collapse: str | None = None  # what replaces what on the device; absent: the push's own key
+    ttl: int | None = Field(default=None, ge=0, le=2_419_200)  # seconds; 0 = now or never; 28 days at most
+    apns: ApnsOptions = ApnsOptions()
+    fcm: FcmOptions = FcmOptions()
+    webpush: WebPushOptions = WebPushOptions()
+
+    @field_validator("collapse")
+    @classmethod
+    def _collapse_fits(cls, value: str | None) -> str | None:
+        # Apple's limit is in bytes, and nothing is ever cut: a cut key would collapse strangers.
+        if value is not None and not 0 < len(value.encode()) <= 64:
+            raise ValueError("collapse is 1 to 64 bytes long (UTF-8), as apns-collapse-id allows")
+        return value
+
+    @model_validator(mode="after")
+    def _texts_have_a_default(self) -> Self:
+        if self.texts and "default" not in self.texts:
+            raise ValueError("texts needs an entry 'default' for devices whose language has none")
+        return self
+
+    @property
+    def silent(self) -> bool:
+        """No text: the app is woken, nothing is shown."""
+        return not self.texts

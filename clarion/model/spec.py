@@ -1,0 +1,93 @@
+"""What a start carries: the input of CampaignWorkflow and PushWorkflow, the same from every language."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from clarion.limits import INLINE_MESSAGE_BYTES
+from clarion.model.audience import Audience
+from clarion.model.base import Id, Model
+from clarion.model.message import Message
+
+
+class Priority(StrEnum):
+    """high has queues and processes of its own; normal and low are ordered on theirs."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+    @property
+    def number(self) -> int:
+        """The ledger's and Temporal's number: 1, 3, 5."""
+        return {"high": 1, "normal": 3, "low": 5}[self.value]
+
+
+class Guarantee(StrEnum):
+    """What happens to a send whose answer is unknown: repeated, or listed as in doubt."""
+
+    AT_LEAST_ONCE = "at_least_once"
+    AT_MOST_ONCE = "at_most_once"
+
+    @property
+    def number(self) -> int:
+        """The ledger's number: 1, 2."""
+        return 1 if self is Guarantee.AT_LEAST_ONCE else 2
+
+
+class _Sending(Model):
+    app: str = Field(min_length=1)
+    message: Message | None = None
+    content: str | None = Field(default=None, pattern=r"^content:[0-9a-f]{64}$")
+    audience: Audience
+    priority: Priority = Priority.NORMAL
+    campaign_kind: Literal["marketing", "transactional", "social"] = "marketing"
+    delivery_guarantee: Guarantee = Guarantee.AT_LEAST_ONCE
+    pace: float | None = Field(default=None, gt=0)  # sends per second, over all lanes and processes
+    weight: float = Field(default=1.0, gt=0)  # share of a lane's rate beside other pushes
+    send_at: AwareDatetime | None = None
+    deadline: AwareDatetime | None = None  # when we stop trying
+    tags: tuple[str, ...] = ()
+    title: str | None = Field(default=None, max_length=200)  # what operators call it; never the message's
+
+    @model_validator(mode="after")
+    def _content_is_given_once(self) -> Self:
+        if (self.message is None) == (self.content is None):
+            raise ValueError("give exactly one of message and content")
+        if (
+            self.message is not None
+            and len(self.message.model_dump_json(exclude_defaults=True)) > INLINE_MESSAGE_BYTES
+        ):
+            raise ValueError(
+                f"message is larger than {INLINE_MESSAGE_BYTES} bytes: store it first and start with its content reference"
+            )
+        if self.send_at and self.deadline and self.deadline <= self.send_at:
+            raise ValueError("deadline must be later than send_at")
+        return self
+
+
+class PushSpec(_Sending):
+    """One scheduled push. `id` is absent or equals the workflow id without `push/`."""
+
+    id: Id | None = None
+    campaign: Id | None = None
+
+
+class CampaignSpec(_Sending):
+    """One occurrence of a campaign. `id` is absent or equals the workflow id without `campaign/`."""
+
+    id: Id | None = None
+
+    def push(self, push_id: str, campaign_id: str) -> PushSpec:
+        """The spec of the campaign's one push."""
+        values: dict[str, Any] = self.model_dump(exclude={"id"}, exclude_unset=True)
+        return PushSpec.model_validate(values | {"id": push_id, "campaign": campaign_id})
+
+
+def is_due(send_at: datetime | None, now: datetime) -> bool:
+    """Whether the planned time has come; none given means at once."""
+    return send_at is None or send_at <= now

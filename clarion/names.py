@@ -1,0 +1,55 @@
+"""Workflow types, ids, task queues and search attributes: the names that others see and must not change."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+CAMPAIGN_WORKFLOW: Final = "CampaignWorkflow"
+PUSH_WORKFLOW: Final = "PushWorkflow"
+BATCH_WORKFLOW: Final = "BatchWorkflow"
+
+CONTROL_QUEUE: Final = "control"  # workflow tasks
+OPS_QUEUE: Final = "ops"  # short activities: commands, next_work, quota
+BULK_QUEUE: Final = "bulk"  # long ones: freeze, retire, close, housekeeping
+
+ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~@:-]{0,127}$")
+
+SEARCH_ATTRIBUTES: Final[dict[str, str]] = {
+    # PostgreSQL and SQLite visibility have room for ten keywords, so the list is planned once.
+    "CampaignId": "Keyword",
+    "PushId": "Keyword",
+    "AppId": "Keyword",
+    "Provider": "Keyword",
+    "PushStatus": "Keyword",
+    "CampaignKind": "Keyword",
+    "Tags": "KeywordList",
+    "SendAt": "Datetime",
+    "ExpiresAt": "Datetime",
+    "AudienceSize": "Int",
+}
+
+
+def campaign_workflow_id(campaign_id: str) -> str:
+    """The workflow id of a campaign's one occurrence."""
+    return f"campaign/{campaign_id}"
+
+
+def push_workflow_id(push_id: str) -> str:
+    """The workflow id of a push."""
+    return f"push/{push_id}"
+
+
+def batch_workflow_id(push_id: str, batch: int) -> str:
+    """The workflow id of the child that works on one batch of a push."""
+    return f"push/{push_id}/b{batch}"
+
+
+def retry_workflow_id(push_id: str, first_batch: int) -> str:
+    """The workflow id of the child that works on a list of batches which have only retries due."""
+    return f"push/{push_id}/r{first_batch}"
+
+
+def send_queue(provider: str, *, high: bool = False) -> str:
+    """The task queue of a provider's senders; high priority has queues and processes of its own."""
+    return f"send-{provider}-high" if high else f"send-{provider}"

@@ -1,0 +1,1 @@
+"""Leased rates: the pure dealer and the exchange through PostgreSQL."""

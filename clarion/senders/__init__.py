@@ -1,0 +1,1 @@
+"""Adapters for the providers: one module each, its auth and its classify table."""

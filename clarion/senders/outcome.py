@@ -1,0 +1,48 @@
+"""Outcome: the sender's word for one attempt to hand one delivery to a provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class OutcomeKind(IntEnum):
+    """What became of one attempt."""
+
+    ACCEPTED = 0
+    REJECTED = 1  # refused for good; never tried again
+    THROTTLED = 2  # too fast: goes again, is no attempt
+    UNAVAILABLE = 3  # no answer, or an answer that promises a later one: goes again
+    BLOCKED = 4  # the provider refuses our credential or configuration: the lane stops
+
+
+class Scope(IntEnum):
+    """What a throttled outcome throttles."""
+
+    REGISTRATION = 0  # only this row waits
+    HOST = 1  # one origin waits in this process (Web Push)
+    LANE = 2  # reported to the quota
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One attempt's result. Instances are shared: classify tables hold one per code.
+
+    `maybe`: the provider can have processed it (timeout, reset after the bytes left, 5xx); what is not
+    `maybe` is surely not processed and may be repeated under every guarantee.
+    `retry_after`: least seconds before the next attempt. `retire`: the registration ends;
+    `dead_since`: epoch seconds of the provider's own time for that, if it gave one.
+    """
+
+    kind: OutcomeKind
+    reason: str = ""  # provider-qualified, e.g. "apns:Unregistered"; empty when accepted
+    maybe: bool = False
+    attempt: bool = True  # counts against the attempt limit
+    retry_after: float = 0.0
+    scope: Scope = Scope.REGISTRATION
+    retire: bool = False
+    suspect: bool = False  # "wrong device for this credential": the 30 % rule watches these
+    dead_since: float | None = None
+
+
+ACCEPTED = Outcome(OutcomeKind.ACCEPTED)
