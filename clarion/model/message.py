@@ -136,6 +136,10 @@ class Message(Model):
             raise ValueError("texts needs an entry 'default' for devices whose language has none")
         return self
 
+    def size(self) -> int:
+        """Bytes of its canonical JSON."""
+        return len(self.model_dump_json(exclude_defaults=True).encode())
+
     @property
     def silent(self) -> bool:
         """No text: the app is woken, nothing is shown."""

@@ -58,12 +58,10 @@ class _Sending(Model):
     def _content_is_given_once(self) -> Self:
         if (self.message is None) == (self.content is None):
             raise ValueError("give exactly one of message and content")
-        if (
-            self.message is not None
-            and len(self.message.model_dump_json(exclude_defaults=True)) > INLINE_MESSAGE_BYTES
-        ):
+        if self.message is not None and self.message.size() > INLINE_MESSAGE_BYTES:
             raise ValueError(
-                f"message is larger than {INLINE_MESSAGE_BYTES} bytes: store it first and start with its content reference"
+                f"message is larger than {INLINE_MESSAGE_BYTES} bytes: "
+                "store it first and start with its content reference"
             )
         if self.send_at and self.deadline and self.deadline <= self.send_at:
             raise ValueError("deadline must be later than send_at")

@@ -1,7 +1,8 @@
 """What a sender is: one per process and lane, shared by all attempts of that process.
 
 A sender takes deliveries and tells, for each exactly once and from the event loop, an `Outcome`.
-Nothing in here awaits per delivery: `post` frames a request, `flush` lets a turn's requests leave in one write.
+Nothing in here awaits per delivery: `post` frames a request, `flush` lets a turn's requests leave
+in one write.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Sender(Protocol):
         """Let everything posted in this turn leave in one write."""
 
     def when_room(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` (from the loop, often) whenever `room()` may have become > 0. Returns: stop calling it."""
+        """Call `wake` (from the loop, often) whenever `room()` may have become > 0. Returns how to stop it."""
 
     def waiting(self) -> str | None:
         """A short name of what it waits for (`connecting`, `warm-up`, `authorization`), or None."""
@@ -96,7 +97,9 @@ class Sender(Protocol):
 
 
 def locale_chain(locale: str) -> Sequence[str]:
-    """A device's locale from the most special to the general, lower case: zh_Hant_TW → zh-hant-tw, zh-hant, zh.
+    """A device's locale, lower case, from the most special to the general.
+
+    zh_Hant_TW gives zh-hant-tw, zh-hant, zh.
 
     BCP 47 tags compare case-insensitively (RFC 5646 §2.1.1). Regions that write Traditional Chinese imply it:
     zh-TW, zh-HK and zh-MO get zh-hant before zh; other Chinese regions get zh-hans.
