@@ -61,6 +61,7 @@ COMMAND_TIMEOUT: Final = 5.0  # the database is away: the command fails, outcome
 # Quota.
 EXCHANGE_EVERY: Final = 0.25
 RATE_LEASE: Final = 1.25
+APPETITE: Final = 100_000.0  # sends a second that an attempt asks for: more than a process can start
 
 # Content.
 INLINE_MESSAGE_BYTES: Final = 8_192

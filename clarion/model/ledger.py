@@ -32,6 +32,7 @@ class Code(IntEnum):
     DEAD = 7
     IN_DOUBT = 8
     MAYBE = 9  # goes again (at least once) or is in doubt (at most once): may have been processed
+    MAYBE_UNCOUNTED = 10  # the same, had while the lane was at its floor: no attempt
 
 
 class Hold(IntEnum):

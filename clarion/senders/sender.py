@@ -87,7 +87,7 @@ class Sender(Protocol):
         """Let everything posted in this turn leave in one write."""
 
     def when_room(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call `wake` (from the loop, often) whenever `room()` may have become > 0. Returns how to stop it."""
+        """Call `wake` (from the loop, often) whenever `room()` may have grown. Returns how to stop it."""
 
     def waiting(self) -> str | None:
         """A short name of what it waits for (`connecting`, `warm-up`, `authorization`), or None."""
