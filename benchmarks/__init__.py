@@ -1,0 +1,1 @@
+"""Measurements and the demo: programs that run the product from outside."""
