@@ -140,6 +140,10 @@ class Message(Model):
         """Bytes of its canonical JSON."""
         return len(self.model_dump_json(exclude_defaults=True).encode())
 
+    def reference(self) -> str:
+        """What the stored content is called: the same message has the same name."""
+        return f"content:{self.digest().hex()}"
+
     @property
     def silent(self) -> bool:
         """No text: the app is woken, nothing is shown."""

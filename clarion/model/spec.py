@@ -67,6 +67,17 @@ class _Sending(Model):
             raise ValueError("deadline must be later than send_at")
         return self
 
+    def canonical(self) -> dict[str, Any]:
+        """The JSON form without defaults, content always as its reference.
+
+        A start with the message inside and one with its stored reference mean the same and have one digest.
+        """
+        values = super().canonical()
+        if self.message is not None:
+            values["content"] = self.message.reference()
+            del values["message"]
+        return values
+
 
 class PushSpec(_Sending):
     """One scheduled push. `id` is absent or equals the workflow id without `push/`."""
