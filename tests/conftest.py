@@ -1,0 +1,41 @@
+"""What every test can ask for: a migrated database, a Temporal server. Servers start once, on demand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from clarion.store.database import Database
+from tests.support.postgres import Databases, running_databases
+
+
+@pytest.fixture(scope="session")
+async def databases() -> AsyncIterator[Databases]:
+    """The session's PostgreSQL server."""
+    async with running_databases() as made:
+        yield made
+
+
+@pytest.fixture
+async def empty_database_url(databases: Databases) -> AsyncIterator[str]:
+    """The URL of a database of this test with nothing in it."""
+    url = await databases.create()
+    yield url
+    await databases.drop(url)
+
+
+@pytest.fixture
+async def database_url(databases: Databases) -> AsyncIterator[str]:
+    """The URL of a database of this test with Clarion's schema and nothing else."""
+    url = await databases.migrated()
+    yield url
+    await databases.drop(url)
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    """A pool of connections to this test's migrated database."""
+    database = await Database.connect(database_url)
+    yield database
+    await database.close()
