@@ -8,6 +8,7 @@ import pytest
 
 from clarion.store.database import Database
 from tests.support.postgres import Databases, running_databases
+from tests.support.temporal import running_temporal
 
 
 @pytest.fixture(scope="session")
@@ -39,3 +40,17 @@ async def db(database_url: str) -> AsyncIterator[Database]:
     database = await Database.connect(database_url)
     yield database
     await database.close()
+
+
+@pytest.fixture(scope="session")
+async def temporal_address() -> AsyncIterator[str]:
+    """The session's Temporal server; tests keep apart by workflow ids and task queues of their own."""
+    async with running_temporal() as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+async def continuing_temporal_address() -> AsyncIterator[str]:
+    """Another one, which suggests to continue as new after 50 history events."""
+    async with running_temporal(suggest_continue_as_new=50) as server:
+        yield server.address

@@ -1,0 +1,92 @@
+"""The embedded Temporal server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.client import Client
+
+from clarion.errors import StackUnavailable
+from clarion.names import SEARCH_ATTRIBUTES
+from tests.support.temporal import running_temporal
+from workers.embedded.temporal import NAMESPACE, Temporal
+
+KINDS = {
+    "Keyword": "INDEXED_VALUE_TYPE_KEYWORD",
+    "KeywordList": "INDEXED_VALUE_TYPE_KEYWORD_LIST",
+    "Datetime": "INDEXED_VALUE_TYPE_DATETIME",
+    "Int": "INDEXED_VALUE_TYPE_INT",
+}
+
+
+async def start_something(address: str, workflow_id: str) -> None:
+    """A workflow that no worker will ever pick up."""
+    client = await Client.connect(address)
+    await client.start_workflow("Nothing", id=workflow_id, task_queue="nobody")
+
+
+async def test_search_attributes_are_registered(temporal_address: str) -> None:
+    """Every name that our workflows set is known to the server, with its type."""
+    client = await Client.connect(temporal_address)
+    answer = await client.operator_service.list_search_attributes(
+        ListSearchAttributesRequest(namespace=NAMESPACE)
+    )
+    found = {name: IndexedValueType.Name(kind) for name, kind in answer.custom_attributes.items()}
+    wanted = {name: KINDS[kind] for name, kind in SEARCH_ATTRIBUTES.items()}
+
+    assert wanted.items() <= found.items()
+
+
+async def test_workflows_survive_a_restart() -> None:
+    """With a file, a second start on the same ports knows the workflows of the first, also after kill -9."""
+    async with running_temporal(file=True) as server:
+        address = server.address
+        await start_something(address, "kept")
+        assert server.child is not None
+        server.child.signal(signal.SIGKILL)
+        assert await server.child.wait() == -signal.SIGKILL
+        await server.start()
+
+        assert server.address == address
+        client = await Client.connect(address)
+        assert (await client.get_workflow_handle("kept").describe()).id == "kept"
+
+
+async def test_ui_answers() -> None:
+    """The UI listens where we say it does."""
+    async with running_temporal(ui=True) as server, httpx.AsyncClient() as http:
+        assert server.ui_url is not None
+        for _ in range(100):
+            try:
+                answer = await http.get(server.ui_url, follow_redirects=True)
+            except httpx.ConnectError:
+                await asyncio.sleep(0.05)
+            else:
+                break
+        assert answer.status_code == 200
+
+
+async def test_taken_port_is_one_clear_error(tmp_path: Path) -> None:
+    """A port that somebody asked for and that is taken is named."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        with pytest.raises(StackUnavailable, match=f"port {port} for Temporal is taken"):
+            await Temporal(tmp_path, port=port).start()
+
+
+async def test_unusable_file_is_one_clear_error(tmp_path: Path) -> None:
+    """A server that cannot start says why, in one line."""
+    (tmp_path / "broken.db").write_text("this is no database\n" * 1000)
+
+    with pytest.raises(StackUnavailable, match=r"Temporal did not start: .*not a database"):
+        await Temporal(tmp_path, file=tmp_path / "broken.db").start()
