@@ -1,0 +1,62 @@
+# Everything from a bare python3: `make test` in a fresh clone installs what it needs and runs.
+# The environment is made anew whenever what it is made of changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEVICES ?= 100000
+DATA ?=
+SENDERS ?= 2
+
+.PHONY: help env test fast lint format types demo dev lock clean
+
+help:
+	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end"
+	@echo "make dev     PostgreSQL, Temporal with its UI, the simulators and the workers, until Ctrl-C"
+	@echo "make test    all tests (ARGS= goes to pytest)"
+	@echo "make fast    the tests that need no whole stack"
+	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make lock    resolve requirements.lock anew"
+
+env: $(READY)
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Clarion needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $(READY)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(ARGS)
+
+fast: $(READY)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(READY)
+	$(BIN)/python -m benchmarks.demo --devices $(DEVICES)
+
+dev: $(READY)
+	$(BIN)/clarion dev --senders $(SENDERS) $(if $(DATA),--data $(DATA))
+
+# No host names and no paths in the lock: it must mean the same against any mirror.
+lock:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check pip-tools
+	build/lock/bin/pip-compile --quiet --all-extras --build-deps-for editable --strip-extras --allow-unsafe \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
