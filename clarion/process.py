@@ -1,0 +1,196 @@
+"""A sender process: what all its attempts share.
+
+One window, one set of permits, one sender per lane, the facts of the pushes it works on. Attempts come and
+go; this stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+from clarion import attempt
+from clarion.clock import SYSTEM_CLOCK, Clock
+from clarion.errors import BadCredential, BadInput, NotFound
+from clarion.model.message import Message
+from clarion.senders.outcome import Outcome, OutcomeKind, Scope
+from clarion.senders.sender import PushFacts, Sender
+from clarion.store import push as pushes
+from clarion.store.database import Database
+from clarion.store.ledger import Ledger
+from clarion.store.locales import Locales
+from clarion.store.reasons import Reasons
+from clarion.window import Window
+
+if TYPE_CHECKING:
+    from clarion.quota.permits import Permits
+
+WATCHED_ANSWERS = 200  # answers that the two rules below look back at
+WRONG_DEVICE_SHARE = 0.3  # so many "wrong device for this credential": the credential is wrong
+THROTTLED_SHARE = 0.2  # so many registrations throttled: it is the lane that is too fast
+
+
+class SenderSource(Protocol):
+    """Where senders come from: `clarion.senders.lanes.Lanes`, or a test's own."""
+
+    async def get(self, app_no: int, lane: int) -> Sender:
+        """The sender of a lane as its credential is now. Raises BadCredential or NotFound."""
+
+    async def close(self) -> None:
+        """Close all senders."""
+
+
+class PushDesk:
+    """What attempts need to know of one push, fetched once."""
+
+    def __init__(self, db: Database, facts: pushes.Facts) -> None:
+        self._db = db
+        self.app_no = facts.app_no
+        self.guarantee = facts.guarantee
+        self.facts = PushFacts(
+            push_no=facts.push_no,
+            push_id=facts.push_id,
+            app=facts.app,
+            dedup_key=facts.dedup_key,
+            high=facts.priority == 1,
+            deadline=facts.deadline,
+        )
+        self._messages: dict[int, Message] = {}
+
+    async def message(self, version: int) -> Message:
+        """The content of one version; versions never change."""
+        if version not in self._messages:
+            self._messages[version] = await pushes.message(self._db, self.facts.push_no, version)
+        return self._messages[version]
+
+
+class LaneDesk:
+    """One lane in this process: its sender, whether it is blocked, two rules over its last answers."""
+
+    def __init__(self, process: SenderProcess, app_no: int, lane: int, sender: Sender) -> None:
+        self._process = process
+        self.app_no, self.lane, self.key = app_no, lane, f"{app_no}.{lane}"
+        self.sender = sender
+        self.provider = sender.provider
+        self.attempts: set[attempt._Attempt] = set()
+        self.blocked = False
+        self._block_written_at = 0.0
+        self._watched: dict[int, tuple[int, int, str]] = {}  # push: answers, of them "wrong device"
+        self._throttled = (0, 0)  # answers, of them throttled registrations
+
+    def block(self, reason: str) -> None:
+        """The provider refuses the credential: nothing more starts on this lane, here at once, elsewhere
+        with the next claim."""
+        if self.blocked:
+            return
+        self.blocked = True
+        self._block_written_at = float("inf")
+        self._process.spawn(self._write_block(reason))
+        for one in self.attempts:
+            one.wake()
+
+    async def _write_block(self, reason: str) -> None:
+        number = await self._process.reasons.intern(self._process.db, reason)
+        await self._process.db.persist(
+            lambda: self._process.ledger.block(self.app_no, self.lane, True, number)
+        )
+        self._block_written_at = self._process.clock.monotonic()
+
+    def heed(self, *, blocked: bool, asked: float) -> None:
+        """The ledger's word on the lane; one asked before our own block was written is out of date."""
+        if blocked != self.blocked and asked > self._block_written_at:
+            self.blocked = blocked
+
+    def watch(self, push: PushDesk, outcome: Outcome) -> None:
+        """Note an answer that one of the two rules is about."""
+        if outcome.kind is OutcomeKind.THROTTLED and outcome.scope is Scope.REGISTRATION:
+            self._throttled = self._throttled[0], self._throttled[1] + 1
+        if outcome.suspect:
+            answers, suspect, _ = self._watched.get(push.facts.push_no, (0, 0, ""))
+            self._watched[push.facts.push_no] = answers, suspect + 1, outcome.reason
+
+    def count(self, push: PushDesk, answers: int) -> None:
+        """So many answers of this push were committed: apply the two rules."""
+        total, suspect, reason = self._watched.get(push.facts.push_no, (0, 0, ""))
+        self._watched[push.facts.push_no] = (total := total + answers), suspect, reason
+        if total >= WATCHED_ANSWERS and suspect >= WRONG_DEVICE_SHARE * total:
+            self.block(reason)
+        seen, throttled = self._throttled[0] + answers, self._throttled[1]
+        if seen >= WATCHED_ANSWERS:
+            if throttled >= THROTTLED_SHARE * seen:
+                self._process.permits.heard(self.key, 0, 0, throttled, 0.0)
+            seen, throttled = 0, 0
+        self._throttled = seen, throttled
+
+
+class SenderProcess:
+    """Everything that the attempts of one sender process share."""
+
+    def __init__(
+        self,
+        db: Database,
+        senders: SenderSource,
+        permits: Permits,
+        number: int,
+        reasons: Reasons,
+        locales: Locales,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.db, self.number, self.clock = db, number, clock
+        self.ledger = Ledger(db)
+        self.permits, self.reasons, self.locales = permits, reasons, locales
+        self.window = Window()
+        self._senders = senders
+        self._pushes: dict[int, PushDesk] = {}
+        self._lanes: dict[tuple[int, int], LaneDesk] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def send(
+        self, push_no: int, batch: int, *, lease: float, beat: Callable[[], None], stop: attempt.Stop
+    ) -> attempt.AttemptResult:
+        """One attempt at one batch; see `clarion.attempt`."""
+        return await attempt.attempt(self, push_no, batch, lease=lease, beat=beat, stop=stop)
+
+    async def push(self, push_no: int) -> PushDesk:
+        """The push's desk; facts that never change are read once."""
+        desk = self._pushes.get(push_no)
+        if desk is None:
+            desk = PushDesk(self.db, await pushes.facts(self.db, push_no))
+            while len(self._pushes) >= 1_000:  # memory does not grow with the pushes of a year
+                self._pushes.pop(next(iter(self._pushes)))
+            self._pushes[push_no] = desk
+        return desk
+
+    async def lane(self, app_no: int, lane: int) -> LaneDesk:
+        """The lane's desk, with the sender of its credential as it is now. Raises BadCredential."""
+        try:
+            sender = await self._senders.get(app_no, lane)
+        except NotFound as error:
+            raise BadCredential(str(error)) from error
+        desk = self._lanes.get((app_no, lane))
+        if desk is None or desk.sender is not sender:
+            desk = self._lanes[app_no, lane] = LaneDesk(self, app_no, lane, sender)
+        return desk
+
+    async def give_up(self, push_no: int, lane: int, error: BadInput) -> None:
+        """A credential that cannot be used blocks its lane; content that cannot be sent pauses its push."""
+        push = await self.push(push_no)
+        if isinstance(error, BadCredential):
+            number = await self.reasons.intern(self.db, "credential:unusable")
+            await self.ledger.block(push.app_no, lane, True, number)
+        else:
+            await pushes.command(self.db, push_no, uuid4(), "clarion", "pause", {"reason": str(error)})
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a small piece of work beside the attempts, kept until it is done."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Wait for what is being written, then close the senders."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._senders.close()

@@ -1,0 +1,273 @@
+"""Attempts at batches: real PostgreSQL and window, a sender that answers as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from clarion.attempt import AttemptResult, Stop
+from clarion.model.message import Message, Text
+from clarion.process import SenderProcess
+from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
+from clarion.store import push as pushes
+from clarion.store.database import Database
+from tests.support.sending import Bench, Prepared
+
+LEASE = 10.0
+GONE = Outcome(OutcomeKind.REJECTED, "scripted:Unregistered", retire=True)
+BUSY = Outcome(OutcomeKind.THROTTLED, "scripted:TooMany", retry_after=0.2)
+SILENT = Outcome(OutcomeKind.UNAVAILABLE, "scripted:timeout", maybe=True)
+DOWN = Outcome(OutcomeKind.UNAVAILABLE, "scripted:refused")
+WRONG_KEY = Outcome(OutcomeKind.BLOCKED, "scripted:InvalidKey")
+
+
+async def attempt(
+    process: SenderProcess, push_no: int, batch: int, stop: Stop | None = None
+) -> AttemptResult:
+    """One attempt, as the activity makes it."""
+    return await process.send(push_no, batch, lease=LEASE, beat=lambda: None, stop=stop or Stop())
+
+
+async def test_a_batch_is_sent_once_and_accounted_for(db: Database) -> None:
+    """Every phone gets one request, and the counters say so."""
+    bench = await Bench.make(db, 900)
+    push_no, (batch,) = await bench.push()
+
+    result = await attempt(bench.process, push_no, batch)
+
+    assert result == AttemptResult("done")
+    assert len({sent.registration_no for sent in bench.sender.sent}) == len(bench.sender.sent) == 900
+    assert await bench.counts(push_no) == {"audience": 900, "accepted": 900}
+    assert bench.permits.good == 900
+    assert bench.process.window.used == 0
+
+
+async def test_a_large_batch_keeps_within_the_window(db: Database) -> None:
+    """However large the batch, claimed and uncommitted rows stay within the window of the process."""
+    bench = await Bench.make(db, 2_400)
+    bench.sender.delay = 0.02
+    push_no, batches = await bench.push()
+
+    results = await asyncio.gather(*(attempt(bench.process, push_no, batch) for batch in batches))
+
+    assert {result.why for result in results} == {"done"}
+    assert bench.process.window.fullest <= 1_000
+    assert bench.sender.most_in_flight <= 1_000
+    assert await bench.counts(push_no) == {"audience": 2_400, "accepted": 2_400}
+
+
+async def test_rejections_retire_and_throttled_rows_go_again(db: Database) -> None:
+    """A rejection is final and queues its address; a throttled row is no attempt and goes again when due."""
+    bench = await Bench.make(db, 100)
+    push_no, (batch,) = await bench.push()
+    some = [row["registration_no"] for row in await db.fetch("select registration_no from registration")]
+    gone, busy = set(some[:10]), set(some[10:30])
+    bench.sender.script = lambda registration_no, times: (
+        GONE if registration_no in gone else BUSY if registration_no in busy and times == 1 else ACCEPTED
+    )
+
+    first = await attempt(bench.process, push_no, batch)
+    between = await bench.counts(push_no)
+    await asyncio.sleep(1.5)
+    second = await attempt(bench.process, push_no, batch)
+
+    assert (first.why, second.why) == ("done", "done")
+    assert between == {"audience": 100, "accepted": 70, "rejected": 10, "retry": 20}
+    assert await bench.counts(push_no) == {"audience": 100, "accepted": 90, "rejected": 10}
+    assert await db.fetchval("select count(*) from retire") == 10
+    assert await db.fetchval("select max(attempt) from delivery where state = 2") == 1
+    name = await db.fetchval("select r.name from reason r join retire q on q.reason = r.reason_no limit 1")
+    assert name == "scripted:Unregistered"
+
+
+async def test_refusals_are_tried_four_times_and_then_dead(db: Database) -> None:
+    """A provider that surely did not take it: at most four attempts, then dead with the last reason."""
+    bench = await Bench.make(db, 3)
+    push_no, (batch,) = await bench.push()
+    bench.sender.script = lambda registration_no, times: DOWN
+
+    for _ in range(4):
+        await attempt(bench.process, push_no, batch)
+        await db.execute("update delivery set at = now() where state = 1")
+        await db.execute("update batch set due_at = now() where due_at is not null")
+
+    assert len(bench.sender.sent) == 12
+    assert await bench.counts(push_no) == {"audience": 3, "dead": 3}
+
+
+async def test_unanswered_sends_are_repeated_and_end_in_doubt(db: Database) -> None:
+    """At least once, a send without an answer is repeated and counted; without any answer it is in doubt."""
+    bench = await Bench.make(db, 2)
+    push_no, (batch,) = await bench.push()
+    bench.sender.script = lambda registration_no, times: SILENT
+
+    for _ in range(4):
+        await attempt(bench.process, push_no, batch)
+        await db.execute("update delivery set at = now() where state = 1")
+        await db.execute("update batch set due_at = now() where due_at is not null")
+
+    assert await bench.counts(push_no) == {"audience": 2, "in_doubt": 2, "maybe": 6}
+
+
+async def test_at_most_once_an_unanswered_send_is_never_repeated(db: Database) -> None:
+    """With at_most_once there is one request a phone, and the unanswered are listed as in doubt."""
+    bench = await Bench.make(db, 50)
+    push_no, (batch,) = await bench.push(delivery_guarantee="at_most_once")
+    bench.sender.script = lambda registration_no, times: SILENT if registration_no % 2 else ACCEPTED
+
+    await attempt(bench.process, push_no, batch)
+    again = await attempt(bench.process, push_no, batch)
+
+    assert again.why == "done"
+    assert len(bench.sender.sent) == 50
+    assert await bench.counts(push_no) == {"audience": 50, "accepted": 25, "in_doubt": 25, "maybe": 25}
+
+
+async def test_stop_waits_for_what_is_on_the_wire(db: Database) -> None:
+    """Stopped in the middle: started requests are answered and committed, the rest is simply planned."""
+    bench = await Bench.make(db, 3_000)
+    bench.sender.delay = 0.1
+    push_no, (batch, *_) = await bench.push()
+    stop = Stop()
+    running = asyncio.create_task(attempt(bench.process, push_no, batch, stop))
+    await bench.sender.first.wait()
+    stop.set("shutdown")
+    sent = len(bench.sender.sent)
+
+    result = await running
+
+    assert result.why == "stopped"
+    assert len(bench.sender.sent) == sent
+    counts = await bench.counts(push_no)
+    assert counts["accepted"] == sent
+    assert "redo" not in counts
+    assert await db.fetchval("select count(*) from batch where lease_until > now()") == 0
+
+
+async def test_pause_is_obeyed_within_the_gate(db: Database) -> None:
+    """From 1.5 s after the pause was committed nothing starts, also while answers are slow."""
+    bench = await Bench.make(db, 3_000)
+    bench.sender.delay = 0.4
+    push_no, (batch, *_) = await bench.push()
+    running = asyncio.create_task(attempt(bench.process, push_no, batch))
+    await bench.sender.first.wait()
+    await pushes.command(db, push_no, uuid4(), "test", "pause", {"reason": "test"})
+    paused_at = asyncio.get_running_loop().time()
+
+    result = await running
+
+    assert result.why == "held"
+    assert max(sent.at for sent in bench.sender.sent) - paused_at < 1.5
+    again = await attempt(bench.process, push_no, batch)
+    assert again.why == "hold"
+
+
+async def test_a_refused_credential_blocks_the_lane_and_burns_nothing(db: Database) -> None:
+    """The first refusal stops the lane; no row is rejected, none retired; unblocked, all are delivered."""
+    bench = await Bench.make(db, 2_000)
+    push_no, (batch, *others) = await bench.push()
+    bench.sender.script = lambda registration_no, times: WRONG_KEY
+
+    result = await attempt(bench.process, push_no, batch)
+    calls = len(bench.sender.sent)
+    elsewhere = await attempt(bench.process, push_no, others[0])
+
+    assert (result.why, elsewhere.why) == ("blocked", "blocked")
+    assert calls <= 1_000
+    assert await db.fetchval("select blocked from credential_state") is True
+    counts = await bench.counts(push_no)
+    assert "rejected" not in counts
+    assert counts.get("planned", 0) + counts.get("retry", 0) == 2_000
+    assert await db.fetchval("select count(*) from retire") == 0
+
+    bench.sender.script = lambda registration_no, times: ACCEPTED
+    await bench.process.ledger.block(1, 1, False)
+    await asyncio.sleep(1.5)
+    for each in (batch, *others):
+        await attempt(bench.process, push_no, each)
+    assert (await bench.counts(push_no))["accepted"] == 2_000
+
+
+async def test_edited_content_is_never_mixed_in_a_statement(db: Database) -> None:
+    """An edit in mid batch: each row's version is that of the request that went out for it."""
+    bench = await Bench.make(db, 2_500)
+    bench.sender.delay = 0.05
+    push_no, batches = await bench.push()
+    running = asyncio.gather(*(attempt(bench.process, push_no, batch) for batch in batches))
+    await bench.sender.first.wait()
+    edited = Message(texts={"default": Text(title="Edited", body="text")})
+    version = await pushes.add_content(db, push_no, edited)
+    await pushes.command(db, push_no, uuid4(), "test", "set", {"content_version": version})
+
+    await running
+
+    rows = await db.fetch("select registration_no, content_version from delivery")
+    by_version = {row["registration_no"]: row["content_version"] for row in rows}
+    assert set(by_version.values()) == {1, 2}
+    for sent in bench.sender.sent:
+        assert isinstance(sent.prepared, Prepared)
+        assert (sent.prepared.message == edited) == (by_version[sent.registration_no] == 2)
+
+
+async def test_a_batch_under_a_live_lease_is_left_alone(db: Database) -> None:
+    """Another attempt holds it: the refusal names the wait, and nothing is sent."""
+    bench = await Bench.make(db, 10)
+    push_no, (batch,) = await bench.push()
+    await bench.process.ledger.take(push_no, batch, uuid4(), 7, LEASE)
+
+    result = await attempt(bench.process, push_no, batch)
+
+    assert result.why == "leased"
+    assert 8 < result.wait <= LEASE
+    assert not bench.sender.sent
+
+
+async def test_phones_that_changed_hands_are_left_out(db: Database) -> None:
+    """Between freeze and send: retired, moved and opted out rows are suppressed with their reason."""
+    bench = await Bench.make(db, 4)
+    push_no, (batch,) = await bench.push()
+    await db.execute("update registration set status = 3 where registration_no = 1")
+    await db.execute("update registration set user_no = 3 where registration_no = 2")
+    await db.execute("update usr set optout = 1 where user_no = 4")
+
+    await attempt(bench.process, push_no, batch)
+
+    assert await bench.counts(push_no) == {"audience": 4, "accepted": 1, "suppressed": 3}
+    reasons = await db.fetch("select reason from delivery where state = 4 order by registration_no")
+    assert [row["reason"] for row in reasons] == [1, 2, 3]
+
+
+async def test_many_throttled_registrations_slow_the_lane(db: Database) -> None:
+    """A fifth of the last answers throttle registrations: it is the lane that is too fast."""
+    bench = await Bench.make(db, 900)
+    push_no, (batch,) = await bench.push()
+    busy = Outcome(OutcomeKind.THROTTLED, "scripted:TooMany", retry_after=60.0, scope=Scope.REGISTRATION)
+    bench.sender.script = lambda registration_no, times: ACCEPTED if registration_no % 4 else busy
+
+    await attempt(bench.process, push_no, batch)
+
+    assert bench.permits.throttled > 0
+
+
+async def test_a_failure_of_our_own_leaves_nothing_on_the_wire(db: Database) -> None:
+    """A sender that breaks in mid batch: what had left is committed, the batch released, the error raised."""
+    bench = await Bench.make(db, 300)
+    push_no, (batch,) = await bench.push()
+    post = bench.sender.post
+
+    def breaks(*args: Any) -> None:
+        if len(bench.sender.sent) == 100:
+            raise RuntimeError("broken")
+        post(*args)
+
+    bench.sender.post = breaks  # type: ignore[method-assign]
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await attempt(bench.process, push_no, batch)
+    counts = await bench.counts(push_no)
+    assert counts["accepted"] == 100
+    assert counts["planned"] == 200
+    assert bench.process.window.used == 0
