@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -41,7 +42,7 @@ def subscription(endpoint: str, p256dh: str, auth: str) -> str:
     endpoint = endpoint.strip()
     if len(endpoint) > TOKEN_BYTES - 128:
         raise BadRegistration(f"subscription.endpoint is longer than {TOKEN_BYTES - 128} bytes")
-    if not _ENDPOINT.fullmatch(endpoint) or not _is_https(endpoint):
+    if not _ENDPOINT.fullmatch(endpoint) or not _is_origin("/".join(endpoint.split("/", 3)[:3])):
         raise BadRegistration("subscription.endpoint must be an https URL")
     return f"{endpoint} {encode_base64url(_point(p256dh))} {encode_base64url(_auth(auth))}"
 
@@ -58,9 +59,10 @@ def from_subscription(value: Mapping[str, Any]) -> str:
     return subscription(*(str(text) for text in texts))
 
 
-def _is_https(endpoint: str) -> bool:
+@lru_cache(1_024)
+def _is_origin(origin: str) -> bool:
     try:
-        parts = urlsplit(endpoint)
+        parts = urlsplit(origin)
         return bool(parts.hostname) and (parts.port or 443) > 0 and "@" not in parts.netloc
     except ValueError:  # a port that is no number, brackets that do not close
         return False

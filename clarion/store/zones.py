@@ -30,9 +30,9 @@ class Zones:
     @classmethod
     async def shared(cls, db: Database) -> Zones:
         """The same, read once a process: PostgreSQL opens a file for every zone."""
-        if db.pool not in _SHARED:
-            _SHARED[db.pool] = await cls.load(db)
-        return _SHARED[db.pool]
+        if db not in _SHARED:
+            _SHARED[db] = await cls.load(db)
+        return _SHARED[db]
 
     def resolve(self, name: str) -> str | None:
         """The zone's present name (Asia/Calcutta is Asia/Kolkata), None when there is no such zone."""
@@ -40,7 +40,7 @@ class Zones:
         return self._by_name.get(found.lower()) if found else None
 
 
-_SHARED: WeakKeyDictionary[object, Zones] = WeakKeyDictionary()
+_SHARED: WeakKeyDictionary[Database, Zones] = WeakKeyDictionary()
 
 
 def canonical_zone(name: str) -> str | None:

@@ -66,7 +66,7 @@ create table reason (
 
 create table usr (
   user_no bigint generated always as identity primary key,
-  app_no int not null references app,
+  app_no int not null, -- no foreign key: it would be asked once a row, and apps are never deleted
   user_id text not null check (length(user_id) between 1 and 256),
   locale smallint,
   zone text,
@@ -161,7 +161,8 @@ create table worker (
 -- lane, kind) once, and repeats the call after a unique violation (a token racing to two installations).
 --
 -- A function, because each of its statements sees what the one before it waited for. Planned once for any
--- size, without statistics: what is looked up is looked up by an index, because tables fill while it runs.
+-- size, without statistics: everything goes through an index, because tables fill while it runs.
+-- What is looked up stands in scalar sub-selects, which leave the planner no choice.
 -- Locks are taken in the order usr, device, registration, and in the order of their keys within each.
 create function register(
   app int, stamp timestamptz, -- stamp: one for a whole import; an address that bears it was in the file before
@@ -170,6 +171,7 @@ create function register(
   platforms smallint[], lanes smallint[], kinds smallint[], tokens text[], hashes bytea[],
   app_versions text[], versions text[], models text[], os_versions text[], locales smallint[], zones text[],
   seen timestamptz[], -- when the app was there: null is now
+  numbered boolean, -- whether the numbers are wanted
   out inserted int, out updated int, out duplicate int, out numbers bigint[]
 ) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set enable_bitmapscan = off
@@ -178,7 +180,7 @@ declare users bigint[]; devices bigint[]; moved bigint[]; mine bigint[]; known b
 begin
   insert into usr (app_no, user_id)
     select app, id from (select distinct id from unnest(user_ids) id) x
-    where not exists (select from usr u where u.app_no = app and u.user_id = id) order by id
+    where (select u.user_no from usr u where u.app_no = app and u.user_id = id) is null order by id
     on conflict do nothing;
   select array_agg((select u.user_no from usr u where u.app_no = app and u.user_id = id) order by n)
     into users from unnest(user_ids) with ordinality x(id, n);
@@ -263,7 +265,9 @@ begin
     update registration r set user_no = d.user_no
       from device d where d.device_no = any(moved) and r.device_no = d.device_no and r.user_no <> d.user_no;
   end if;
-  select array_agg((select r.registration_no from registration r
-      where r.device_no = d and r.lane = l and r.kind = k) order by n)
-    into numbers from unnest(devices, lanes, kinds) with ordinality x(d, l, k, n);
+  if numbered then
+    select array_agg((select r.registration_no from registration r
+        where r.device_no = d and r.lane = l and r.kind = k) order by n)
+      into numbers from unnest(devices, lanes, kinds) with ordinality x(d, l, k, n);
+  end if;
 end $$;

@@ -1,0 +1,219 @@
+"""Devices and their addresses: registering, looking up, ending.
+
+Registering says: this installation belongs to this user, and is reached at this address. Whatever else was
+known is corrected by it in one statement: all addresses of the installation move to the user, a token known
+under another installation moves and keeps its number, an address that had been retired is active again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import asyncpg
+
+from clarion.errors import BadRegistration
+from clarion.model.ledger import Reason
+from clarion.store.database import Database
+from clarion.store.intake import KINDS, PLATFORMS, Intake, Row
+from clarion.store.locales import Locales
+from clarion.store.sql import beside
+
+SQL = beside(__file__)
+STATUS: Final = {1: "active", 2: "inactive", 3: "unregistered"}
+UNSEEN_DAYS: Final = 90
+_RACES: Final = 10  # a token that races to several installations: repeat so often
+_KIND_NAMES: Final = {number: name for name, number in KINDS.items()}
+_PLATFORM_NAMES: Final = {number: name for name, number in PLATFORMS.items()}
+_OF_THE_DEVICE: Final = Row._fields[Row._fields.index("app_version") :]
+
+# What PostgreSQL or its driver says of a value that it cannot take.
+REFUSED: Final = (
+    asyncpg.DataError,
+    asyncpg.exceptions.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    UnicodeEncodeError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What became of a set of registrations; `numbers` in the order they were given."""
+
+    inserted: int
+    updated: int
+    duplicate: int
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """An address and its device as people see them. `fingerprint` tells tokens apart without showing one."""
+
+    registration_no: int
+    user_id: str
+    installation: str
+    platform: str
+    lane: str
+    provider: str
+    kind: str
+    status: str
+    fingerprint: str  # the first 8 hex digits of the token's SHA-256
+    app_version: str | None
+    model: str | None
+    os_version: str | None
+    locale: str
+    zone: str | None
+    created_at: datetime
+    registered_at: datetime
+    updated_at: datetime
+    last_active: datetime
+    retired_at: datetime | None
+    retired_reason: int
+
+
+async def register(
+    db: Database, locales: Locales, intake: Intake, fields: Sequence[Mapping[str, Any]]
+) -> Registered:
+    """Register a few devices, all or none; of two that mean the same address the later one counts.
+
+    Raises BadRegistration, which names the place in the sequence and the field.
+    """
+    rows = []
+    for place, one in enumerate(fields):
+        try:
+            rows.append(intake.check(one))
+        except BadRegistration as error:
+            raise BadRegistration(f"device {place}: {error}" if len(fields) > 1 else str(error)) from None
+    kept, dropped = without_duplicates(rows)
+    stamp = await db.fetchval("select clock_timestamp()")
+    done = await write(db, locales, intake.app_no, stamp, kept, numbered=True)
+    return Registered(done.inserted, done.updated, done.duplicate + dropped, done.numbers)
+
+
+def without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """The rows that no later one repeats (same token, or same installation, lane and kind), and how many
+    were repeated. Rows of one installation that stay lend one another what they know of the device."""
+    taken: set[object] = set()
+    kept = []
+    for row in reversed(rows):
+        token = (row.lane, row.digest)
+        place = (row.installation or row.fallback, row.lane, row.kind)
+        if token not in taken and place not in taken:
+            kept.append(row)
+        taken.add(token)
+        taken.add(place)
+    kept.reverse()
+    return list(_completed(kept)), len(rows) - len(kept)
+
+
+def _completed(rows: Sequence[Row]) -> Iterator[Row]:
+    known: dict[str, Row] = {}
+    for row in rows:
+        installation = row.installation
+        if installation is not None:
+            if installation in known:
+                row = _lent(row, known[installation])
+            known[installation] = row
+        yield row
+
+
+def _lent(row: Row, earlier: Row) -> Row:
+    gaps = {name: getattr(earlier, name) for name in _OF_THE_DEVICE if not getattr(row, name)}
+    return row._replace(**gaps) if gaps else row
+
+
+async def write(
+    db: Database,
+    locales: Locales,
+    app_no: int,
+    stamp: datetime,
+    rows: Sequence[Row],
+    *,
+    numbered: bool = False,
+) -> Registered:
+    """Register checked rows without duplicates, in one statement. `stamp` is one for all of an import."""
+    if not rows:
+        return Registered(0, 0, 0, ())
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+    numbers = {tag: await locales.intern(db, tag) for tag in set(columns[13])}
+    columns[13] = [numbers[tag] or None for tag in columns[13]]
+    columns[3] = [fallback or None for fallback in columns[3]]
+    for race in range(_RACES):
+        try:
+            row = await db.fetchrow(SQL.register, app_no, stamp, *columns, numbered)
+            break
+        except asyncpg.UniqueViolationError:
+            if race == _RACES - 1:
+                raise
+            await asyncio.sleep(0.01 * race)
+    assert row is not None
+    return Registered(row["inserted"], row["updated"], row["duplicate"], tuple(row["numbers"] or ()))
+
+
+async def seen(db: Database, app_no: int, installation: str) -> bool:
+    """The app was opened there: it is active now, and so are addresses that were only unseen."""
+    return await db.fetchval(SQL.seen, app_no, installation, int(Reason.UNSEEN)) is not None
+
+
+async def unregister(db: Database, app_no: int, installation: str) -> int:
+    """The user logged out there: nothing is sent to it until it registers again. How many addresses ended."""
+    return int(await db.fetchval(SQL.unregister, app_no, installation))
+
+
+async def list_registrations(
+    db: Database,
+    locales: Locales,
+    app_no: int,
+    *,
+    user_id: str | None = None,
+    platform: str | None = None,
+    active: bool = False,
+    after: int = 0,
+    limit: int = 100,
+) -> list[Registration]:
+    """Addresses in order of their numbers: of one user, or all after the number `after`."""
+    if platform is not None and platform not in PLATFORMS:
+        raise BadRegistration(f"platform must be one of {', '.join(PLATFORMS)}")
+    rows = await db.fetch(
+        SQL.of_user if user_id is not None else SQL.of_app,
+        app_no,
+        user_id if user_id is not None else after,
+        limit,
+        PLATFORMS[platform] if platform else None,
+        active,
+    )
+    await locales.know(db, {row["locale"] for row in rows})
+    return [_shown(row, locales) for row in rows]
+
+
+async def count(db: Database, app_no: int) -> dict[str, int]:
+    """Addresses by status."""
+    rows = await db.fetch(SQL.count, app_no, timeout=300.0)
+    return {STATUS[row["status"]]: row["n"] for row in rows}
+
+
+async def end_unseen(
+    db: Database, app_no: int, *, days: int = UNSEEN_DAYS, after: int = 0, limit: int = 10_000
+) -> tuple[int, int | None]:
+    """Addresses of devices not seen for so many days become inactive, `limit` devices a call.
+
+    Returns how many, and the number to go on after, None when it was the last piece. An address that
+    becomes active again is one that registers again or whose app is `seen`.
+    """
+    row = await db.fetchrow(SQL.end_unseen, app_no, days, after, limit, int(Reason.UNSEEN))
+    assert row is not None
+    return row["ended"], row["last"] if row["looked"] == limit else None
+
+
+def _shown(row: asyncpg.Record, locales: Locales) -> Registration:
+    values = dict(row)
+    values["locale"] = locales.name(values["locale"])
+    values["platform"] = _PLATFORM_NAMES[values["platform"]]
+    values["kind"] = _KIND_NAMES[values["kind"]]
+    values["status"] = STATUS[values["status"]]
+    return Registration(**values)
