@@ -80,6 +80,7 @@ class PushProgress(Model):
     """A push at one moment, from the ledger."""
 
     push_id: str
+    campaign_id: str | None = None
     phase: str  # scheduled | running | closing | closed
     hold: str = "none"
     hold_by: str | None = None
@@ -89,6 +90,7 @@ class PushProgress(Model):
     audience: int = 0
     ranges_to_freeze: int = 0  # the audience is still being written while this is not 0
     estimated_audience: int | None = None
+    invalid_tokens: int = 0  # registrations that its answers retired, or will
     lanes: tuple[LaneProgress, ...] = ()
     started_at: datetime | None = None
     send_at: datetime | None = None
