@@ -53,9 +53,10 @@ def compile(audience: Audience, app_no: int, first: int) -> Fragment:
         sql = f"u.user_id = any({args.add(list(audience.users), 'text[]')})"
     elif audience.user_list is not None:
         sql = _in_list(audience.user_list, app_no, args)
-    else:
-        assert audience.where is not None
+    elif audience.where is not None:
         sql = _where(audience.where, args)
+    else:
+        raise BadSpec("the audience of a retry is the old push's rows, not a rule over devices")
     return Fragment(sql, tuple(args.values))
 
 

@@ -18,16 +18,16 @@ from clarion.errors import BadSpec, NotFound
 from clarion.model.message import Message
 from clarion.store.database import Database
 from clarion.store.sql import beside
-from clarion.store.users import check_user_id
+from clarion.store.user_id import check_user_id
 
 SQL = beside(__file__)
 _PIECE = 50_000  # ids copied or read at a time
 
 
-async def store_message(db: Database, app_no: int, message: Message) -> str:
-    """Store a message; its reference."""
+async def store_message(db: Database, app: str, message: Message) -> str:
+    """Store a message of the app of that name; its reference. Raises NotFound (the app)."""
     digest = message.digest()
-    await db.execute(SQL.store_message, app_no, digest, message.canonical())
+    await db.execute(SQL.store_message, await _app_no(db, app), digest, message.canonical())
     return f"content:{digest.hex()}"
 
 
@@ -42,12 +42,13 @@ async def load_message(db: Database, app_no: int, reference: str) -> Message:
     return Message.model_validate(stored)
 
 
-async def store_users(db: Database, app_no: int, user_ids: Iterable[str]) -> str:
+async def store_users(db: Database, app: str, user_ids: Iterable[str]) -> str:
     """Store a list of users, of any length and in any order, each once; its reference.
 
     Users need not be known yet: who is found when a push is frozen is in its audience. Memory does not grow
-    with the list. Raises BadInput (an id).
+    with the list. Raises BadInput (an id), NotFound (the app).
     """
+    app_no = await _app_no(db, app)
     async with db.transaction() as connection:
         await connection.execute(SQL.make_incoming)
         ids = iter(user_ids)
@@ -58,6 +59,13 @@ async def store_users(db: Database, app_no: int, user_ids: Iterable[str]) -> str
         if number is not None:
             await connection.execute(SQL.fill_list, number, timeout=600.0)
     return f"list:{digest.hex()}"
+
+
+async def _app_no(db: Database, app: str) -> int:
+    app_no: int | None = await db.fetchval("select app_no from app where name = $1", app)
+    if app_no is None:
+        raise NotFound(f"no app named {app[:64]!r}: `clarion apps list` shows those there are")
+    return app_no
 
 
 def _piece(ids: Iterator[str]) -> list[tuple[str]]:

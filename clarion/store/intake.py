@@ -31,6 +31,7 @@ from clarion.store.base64url import decode_base64, encode_base64url
 from clarion.store.credentials import CredentialRow
 from clarion.store.database import Database
 from clarion.store.locales import normalise_locale
+from clarion.store.user_id import USER_ID
 from clarion.store.zones import Zones
 
 PLATFORMS: Final = {"ios": 1, "android": 2, "web": 3}
@@ -64,7 +65,6 @@ FIELDS: Final = frozenset(
 )
 ATTRIBUTES_BYTES: Final = 8_192
 MAX_TAGS: Final = 100
-_USER_ID: Final = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
 _TAG: Final = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VERSION: Final = re.compile(r"\s*v?(\d+(?:\.\d+)*)")
@@ -238,7 +238,7 @@ def _user_id(value: Any) -> str:
         value = str(value)
     if isinstance(value, float):
         raise BadRegistration("user_id is a number with digits we could not keep: write it in quotes")
-    if not isinstance(value, str) or not _USER_ID.fullmatch(value):
+    if not isinstance(value, str) or not USER_ID.fullmatch(value):
         raise BadRegistration("user_id must be a text of 1 to 256 characters without control characters")
     return value
 
@@ -260,7 +260,7 @@ def _installation(value: Any) -> str:
     if isinstance(value, str) and _UUID.fullmatch(value.lower()):
         return value.lower()
     text = str(value) if isinstance(value, str | int) else ""
-    if not _USER_ID.fullmatch(text):
+    if not USER_ID.fullmatch(text):
         raise BadRegistration("installation must be a UUID or a text of 1 to 256 characters")
     return name_uuid(text)
 

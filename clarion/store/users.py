@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,12 +10,11 @@ from clarion.errors import BadInput, NotFound
 from clarion.store.database import Database
 from clarion.store.locales import Locales
 from clarion.store.sql import beside
+from clarion.store.user_id import check_user_id
 from clarion.store.zones import Zones
 
 SQL = beside(__file__)
-USER_ID_LENGTH: Final = 256
 OPTOUT_BITS: Final = {"marketing": 1, "transactional": 2, "social": 4}
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +28,6 @@ class User:
     opted_out: frozenset[str]
     tags: tuple[str, ...]
     attributes: dict[str, Any]
-
-
-def check_user_id(user_id: str) -> str:
-    """The id exactly as given. Raises BadInput when it cannot be one."""
-    if not 1 <= len(user_id) <= USER_ID_LENGTH:
-        raise BadInput(f"user_id must be 1 to {USER_ID_LENGTH} characters long")
-    if _CONTROL.search(user_id):
-        raise BadInput("user_id must not hold control characters")
-    return user_id
 
 
 async def put(
