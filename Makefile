@@ -9,7 +9,7 @@ DEVICES ?= 100000
 DATA ?=
 SENDERS ?= 2
 
-.PHONY: help env test fast lint format types demo dev lock clean
+.PHONY: help env test fast lint format demo dev lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end"
@@ -17,6 +17,7 @@ help:
 	@echo "make test    all tests (ARGS= goes to pytest)"
 	@echo "make fast    the tests that need no whole stack"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make secrets the secrets of docker-compose.yml, once"
 	@echo "make lock    resolve requirements.lock anew"
 
 env: $(READY)
@@ -57,6 +58,9 @@ lock:
 	build/lock/bin/pip-compile --quiet --all-extras --build-deps-for editable --strip-extras --allow-unsafe \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
 		--output-file requirements.lock pyproject.toml
+
+secrets:
+	deploy/secrets.sh
 
 clean:
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

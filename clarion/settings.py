@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from clarion.errors import StackUnavailable
@@ -33,6 +34,7 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = None
+    database_password_file: Path | None = None  # for a URL that holds no password
     key: SecretStr | None = None
     key_file: Path | None = None
     data: Path | None = None
@@ -40,6 +42,22 @@ class Settings(BaseSettings):
     metrics_port: int | None = None
     temporal_address: str | None = Field(default=None, validation_alias="TEMPORAL_ADDRESS")
     temporal_namespace: str | None = Field(default=None, validation_alias="TEMPORAL_NAMESPACE")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_password(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Secrets that come as files never stand in an environment that `docker inspect` shows."""
+        url, file = values.get("database_url"), values.get("database_password_file")
+        if not url or not file:
+            return values
+        try:
+            password = Path(file).read_text().strip()
+        except OSError as error:
+            raise StackUnavailable(f"{file} cannot be read: {type(error).__name__}") from None
+        parts = urlsplit(url)
+        user, _, place = parts.netloc.rpartition("@")
+        netloc = f"{user}:{quote(password, safe='')}@{place}"
+        return values | {"database_url": urlunsplit(parts._replace(netloc=netloc))}
 
     @property
     def data_directory(self) -> Path:

@@ -10,7 +10,7 @@ from clarion.errors import StackUnavailable
 from clarion.seal import BadKey, Seal
 from clarion.settings import STACK_FILE, Settings, Stack, find_stack, is_running, running
 
-VARIABLES = ("DATABASE_URL", "KEY", "KEY_FILE", "DATA", "HOME", "METRICS_PORT")
+VARIABLES = ("DATABASE_URL", "DATABASE_PASSWORD_FILE", "KEY", "KEY_FILE", "DATA", "HOME", "METRICS_PORT")
 STACK = Stack(
     database_url="postgresql://clarion:secret@127.0.0.1:5433/clarion", temporal_address="127.0.0.1:7233"
 )
@@ -54,6 +54,24 @@ def test_settings_show_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "secret" not in repr(Settings())
     assert Settings().key is not None
     assert str(Settings().key) == "**********"
+
+
+def test_password_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password that comes as a file is put into the URL, whatever characters it has."""
+    (tmp_path / "password").write_text("a/b+c=\n")
+    monkeypatch.setenv("CLARION_DATABASE_URL", "postgresql://clarion@postgres:5432/clarion")
+    monkeypatch.setenv("CLARION_DATABASE_PASSWORD_FILE", str(tmp_path / "password"))
+
+    assert find_stack().database_url == "postgresql://clarion:a%2Fb%2Bc%3D@postgres:5432/clarion"
+
+
+def test_password_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A missing secret is named."""
+    monkeypatch.setenv("CLARION_DATABASE_URL", "postgresql://clarion@postgres:5432/clarion")
+    monkeypatch.setenv("CLARION_DATABASE_PASSWORD_FILE", str(tmp_path / "password"))
+
+    with pytest.raises(StackUnavailable, match="password cannot be read: FileNotFoundError"):
+        find_stack()
 
 
 def test_stale_stack_is_recognised(tmp_path: Path) -> None:
