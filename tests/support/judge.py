@@ -93,9 +93,11 @@ def devices_in(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             device = json.loads(line)
-            yield device["subscription"]["endpoint"].rsplit("/", 1)[1] if "subscription" in device else device[
-                "token"
-            ]
+            yield (
+                device["subscription"]["endpoint"].rsplit("/", 1)[1]
+                if "subscription" in device
+                else device["token"]
+            )
 
 
 def log_lines(path: Path, key: str | None) -> Iterator[dict[str, Any]]:

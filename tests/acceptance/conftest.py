@@ -1,0 +1,25 @@
+"""One stack for all acceptance tests: two senders, control, PostgreSQL, Temporal, the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.acceptance.field import Field
+from tests.support.stack import running_stack
+
+
+@pytest.fixture(scope="session")
+async def whole_field() -> AsyncIterator[Field]:
+    """The stack with its devices."""
+    async with running_stack(senders=2) as stack:
+        yield await Field.make(stack)
+
+
+@pytest.fixture
+async def field(whole_field: Field) -> AsyncIterator[Field]:
+    """The same, with a sandbox that has no faults before and after the test."""
+    await whole_field.stack.sandbox("POST", "/clear")
+    yield whole_field
+    await whole_field.stack.sandbox("POST", "/clear")

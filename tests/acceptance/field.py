@@ -1,0 +1,186 @@
+"""The field of the acceptance tests: a stack with devices, and pushes over them that a judge looks at."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import yaml
+
+from benchmarks import devices
+from tests.support import judge
+from tests.support.stack import Stack
+
+PHONES = 24_000
+LEASE = {"apns": 10.0, "fcm": 14.0, "webpush": 10.0}
+_numbers = count(1)
+
+CLAIMED = """
+select c.provider, r.token
+from batch b
+join delivery d on d.push_no = b.push_no and d.batch = b.batch
+join registration r using (registration_no)
+join credential c on c.app_no = r.app_no and c.lane = b.lane
+where b.push_no = $1 and b.process = $2 and b.claimed_to >= 0 and d.seq <= b.claimed_to and d.state = 0
+"""
+
+
+@dataclass
+class Killed:
+    """A sender process that was stopped, looked at and killed."""
+
+    at: float
+    claimed: dict[str, str]  # address: provider, of the rows that its process had claimed
+
+
+class Field:
+    """A stack and the file of its devices."""
+
+    def __init__(self, stack: Stack, file: Path) -> None:
+        self.stack = stack
+        self.file = file
+
+    @classmethod
+    async def make(cls, stack: Stack) -> Field:
+        """Make the devices and import them."""
+        file = stack.data.parent / "devices.jsonl"
+        origins = [f"https://127.0.0.1:{port}" for port in stack.facts["sandbox"]["webpush"]]
+        await asyncio.to_thread(devices.write, file, PHONES, origins, dead=0.0)
+        await stack.cli("devices", "import", file, "--app", "demo")
+        return cls(stack, file)
+
+    async def start(self, **spec: Any) -> Push:
+        """Start a push to everybody."""
+        id = f"t{os.getpid()}-{next(_numbers)}"
+        given = {
+            "app": "demo",
+            "audience": {"everybody": True},
+            "message": {"texts": {"default": {"title": f"Test {id}", "body": "A body"}}},
+            **spec,
+        }
+        path = self.stack.data.parent / f"{id}.yaml"
+        path.write_text(yaml.safe_dump(given))
+        await self.stack.cli("push", "start", path, "--id", id)
+        async with self.stack.database() as db:
+            row = await _row(db, id)
+        return Push(self, id, row["push_no"], row["key"])
+
+
+async def _row(db: asyncpg.Connection[asyncpg.Record], id: str) -> asyncpg.Record:
+    async with asyncio.timeout(20):
+        while True:
+            row = await db.fetchrow(
+                "select push_no, 'clarion-' || to_hex(dedup_no) as key from push where push_id = $1", id
+            )
+            if row is not None:
+                return row
+            await asyncio.sleep(0.05)
+
+
+class Push:
+    """One push on the field."""
+
+    def __init__(self, field: Field, id: str, push_no: int, key: str) -> None:
+        self.field, self.stack = field, field.stack
+        self.id, self.push_no, self.key = id, push_no, key
+
+    async def counts(self) -> dict[str, int]:
+        """The ledger's counters now, over all lanes."""
+        async with self.stack.database() as db:
+            row = await db.fetchrow(
+                "select coalesce(sum(audience), 0)::int as audience,"
+                " coalesce(sum(planned + retry), 0)::int as open,"
+                " coalesce(sum(accepted), 0)::int as accepted, coalesce(sum(rejected), 0)::int as rejected,"
+                " coalesce(sum(cancelled), 0)::int as cancelled, coalesce(sum(in_doubt), 0)::int as in_doubt,"
+                " coalesce(sum(dead), 0)::int as dead"
+                " from push_counts where push_no = $1",
+                self.push_no,
+            )
+        assert row is not None
+        return dict(row)
+
+    async def until(self, share: float, timeout: float = 60.0) -> dict[str, int]:
+        """Wait until this share of all phones has an answer."""
+        async with asyncio.timeout(timeout):
+            while True:
+                counts = await self.counts()
+                if counts["accepted"] + counts["rejected"] >= share * PHONES:
+                    return counts
+                await asyncio.sleep(0.05)
+
+    async def finished(self, timeout: float = 120.0) -> judge.Account:
+        """Wait until it is closed; the judge's account."""
+        async with asyncio.timeout(timeout):
+            while True:
+                try:
+                    async with self.stack.database() as db:
+                        if await db.fetchval(
+                            "select closed_at is not null from push where push_no = $1", self.push_no
+                        ):
+                            break
+                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    pass  # a test may have killed the server
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)  # the sandbox writes its log at least every 0.2 s
+        url = self.stack.facts["database_url"]
+        return await judge.judge(self.field.file, self.stack.log, self.id, url, self.key)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The sandbox's log of this push."""
+        return list(judge.log_lines(self.stack.log, self.key))
+
+    async def kill_a_sender(self) -> Killed:
+        """Stop a sender that holds claimed rows, look at them, kill it. Fails if it held less than 100."""
+        pids = {pid for name, pid in self.stack.pids("sender").items() if name != "sender-high"}
+        async with self.stack.database() as db:
+            for _ in range(20):
+                for row in await db.fetch(
+                    "select worker_no, pid from worker where pid = any($1::int[])"
+                    " and seen_at > now() - interval '15 s' order by worker_no desc",
+                    list(pids),
+                ):
+                    os.kill(row["pid"], signal.SIGSTOP)
+                    await asyncio.sleep(0.05)  # a statement of its may still be on its way
+                    rows = await db.fetch(CLAIMED, self.push_no, row["worker_no"])
+                    if len(rows) >= 100:
+                        self.stack.kill(row["pid"])
+                        claimed = {judge.address(r["provider"], r["token"]): r["provider"] for r in rows}
+                        return Killed(time.time(), claimed)
+                    os.kill(row["pid"], signal.SIGCONT)
+                await asyncio.sleep(0.1)
+        raise AssertionError("no sender held 100 claimed rows")
+
+    def next_request_after(self, moment: float) -> float:
+        """Seconds from a moment to the push's next request."""
+        first: float = min(entry["t"] for entry in self.requests() if entry["t"] > moment)
+        return first - moment
+
+    def back_after(self, killed: Killed) -> dict[str, float]:
+        """Per provider: the latest of the killed rows' first requests after the kill, in seconds."""
+        first: dict[str, float] = {}
+        for entry in self.requests():
+            if entry["t"] > killed.at and entry["token"] in killed.claimed:
+                first.setdefault(entry["token"], entry["t"] - killed.at)
+        latest: dict[str, float] = {}
+        for address, seconds in first.items():
+            provider = killed.claimed[address]
+            latest[provider] = max(latest.get(provider, 0.0), seconds)
+        return latest
+
+    async def command(self, *words: str) -> float:
+        """One operator's command by the command line; when it had been acknowledged (epoch seconds)."""
+        await self.stack.cli("push", words[0], self.id, *words[1:])
+        return time.time()
+
+    async def shown(self) -> dict[str, Any]:
+        """`clarion push show --json`."""
+        shown: dict[str, Any] = json.loads(await self.stack.cli("push", "show", self.id, "--json"))[0]
+        return shown

@@ -1,0 +1,69 @@
+"""kill -9 in mid push: nothing is lost, and what is repeated stays within what the ledger counted."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.acceptance.field import LEASE, PHONES, Field
+from tests.support.judge import Account
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+WINDOW = 1_000
+
+
+def complete(account: Account) -> bool:
+    """Everybody has an answer, and file, ledger and log agree."""
+    assert account.holds, account
+    assert account.states == {"accepted": PHONES}, account
+    return account.audience == account.devices == PHONES
+
+
+async def test_a_sender_is_killed(field: Field) -> None:
+    """At least once: duplicates ≤ redo + maybe, redo ≤ one window; the killed rows go again in time."""
+    push = await field.start(pace=4_000)
+    await push.until(0.2)
+    killed = await push.kill_a_sender()
+
+    account = await push.finished()
+
+    assert complete(account)
+    assert account.redo <= WINDOW
+    assert account.duplicates <= account.redo + account.maybe
+    assert push.next_request_after(killed.at) <= 5
+    for provider, seconds in push.back_after(killed).items():
+        assert seconds <= LEASE[provider] + 3, (provider, seconds)
+
+
+async def test_a_sender_is_killed_at_most_once(field: Field) -> None:
+    """At most once: never two requests to a device; the unanswered are in doubt, at most one window."""
+    push = await field.start(pace=4_000, delivery_guarantee="at_most_once")
+    await push.until(0.2)
+    await push.kill_a_sender()
+
+    account = await push.finished()
+
+    assert account.holds, account
+    assert account.most_requests_of_a_device == 1
+    assert account.states.get("in_doubt", 0) <= WINDOW
+    assert account.states["accepted"] + account.states.get("in_doubt", 0) == PHONES
+
+
+@pytest.mark.parametrize("who", ["control", "postgres", "temporal"])
+async def test_what_sends_nothing_is_killed(field: Field, who: str) -> None:
+    """Control, PostgreSQL or Temporal killed: no row is counted as redo, so nothing is repeated."""
+    push = await field.start(pace=4_000)
+    await push.until(0.25)
+    pid = field.stack.pids(who)[who]
+    field.stack.kill(pid, signal.SIGKILL)
+    killed_at = time.time()
+
+    account = await push.finished()
+
+    assert complete(account)
+    assert account.redo == 0
+    assert account.duplicates <= account.maybe
+    if who == "control":
+        assert push.next_request_after(killed_at + 0.5) <= 5
