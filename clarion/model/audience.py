@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from clarion.limits import INLINE_USERS
-from clarion.model.base import Model
+from clarion.model.base import Id, Model
 
 
 class Where(Model):
@@ -23,17 +23,26 @@ class Where(Model):
     active_within_days: int | None = Field(default=None, ge=1)
 
 
+class ClosedRows(Model):
+    """The final rows of a closed push, by state: how a push is retried."""
+
+    push: Id
+    states: tuple[Literal["rejected", "expired", "cancelled", "dead", "in_doubt"], ...] = Field(min_length=1)
+
+
 class Audience(Model):
-    """Exactly one of: everybody, named users (at most 100 inline), a stored list, a rule."""
+    """Exactly one of: everybody, named users (at most 100 inline), a stored list, a rule, a push retried."""
 
     everybody: bool = False
     users: tuple[str, ...] = Field(default=(), max_length=INLINE_USERS)
     user_list: str | None = None  # reference given by the store: list:<sha256>
     where: Where | None = None
+    retry: ClosedRows | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        given = [self.everybody, bool(self.users), self.user_list is not None, self.where is not None]
+        others = (self.user_list, self.where, self.retry)
+        given = [self.everybody, bool(self.users), *(other is not None for other in others)]
         if sum(given) != 1:
-            raise ValueError("audience needs exactly one of everybody: true, users, user_list, where")
+            raise ValueError("audience needs exactly one of everybody: true, users, user_list, where, retry")
         return self

@@ -1,0 +1,419 @@
+"""The life of a push in the store: opened, planned, frozen, steered, closed.
+
+All of it may be repeated: who comes second finds what the first one left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
+from typing import Any, Final, Literal
+from uuid import UUID
+
+import asyncpg
+
+from clarion import limits
+from clarion.errors import BadSpec, CommandRefused, NotFound
+from clarion.model.audience import Audience
+from clarion.model.command import CommandAnswer
+from clarion.model.ledger import Hold, State
+from clarion.model.message import Kind, Message, PushType
+from clarion.model.spec import PushSpec
+from clarion.store import audience as rules
+from clarion.store.database import Database
+from clarion.store.sql import beside
+
+SQL = beside(__file__)
+
+OPTOUT_BIT: Final = {"marketing": 1, "transactional": 2, "social": 4}
+USERS, FALLBACK, RETRY = 0, 1, 2  # what a range is a range of
+FALLBACK_STATES: Final = (State.REJECTED, State.DEAD)
+FREEZE_SECONDS: Final = limits.BULK_TIMEOUT - 10  # its activity's own time-out comes later
+# A freeze is planned for its very values: a generic plan knows nothing of the range's width.
+_PLANNED_FOR_VALUES: Final = "set local plan_cache_mode = force_custom_plan"
+# Two spans joined by nested loops look cheap to a planner without statistics, and are quadratic.
+_MERGED: Final = _PLANNED_FOR_VALUES + "; set local enable_nestloop = off"
+_KINDS: Final = {
+    PushType.VOIP: Kind.VOIP,
+    PushType.LIVE_ACTIVITY: Kind.LIVE_ACTIVITY,
+    PushType.PUSH_TO_TALK: Kind.PUSH_TO_TALK,
+    PushType.WIDGETS: Kind.WIDGETS,
+    PushType.CONTROLS: Kind.CONTROLS,
+    PushType.LOCATION: Kind.LOCATION,
+    PushType.COMPLICATION: Kind.COMPLICATION,
+    PushType.FILE_PROVIDER: Kind.FILE_PROVIDER,
+    PushType.MDM: Kind.MDM,
+}
+
+Opened = Literal["new", "open", "closed", "different"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPush:
+    """What `open_push` found: its number, and whether it is new, was open or closed, or is another push."""
+
+    push_no: int
+    hold: int
+    result: dict[str, Any] | None
+    opened: Opened
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What never changes about a push (but `deadline`, which is in the control row, too)."""
+
+    push_no: int
+    push_id: str
+    app_no: int
+    app: str
+    campaign_id: str | None
+    retry_of: int | None
+    dedup_key: str  # a device shows what bears the same key once; a retry bears its predecessor's
+    priority: int
+    kind: int
+    mask: int
+    guarantee: int
+    weight: float
+    send_at: datetime
+    deadline: float | None  # epoch seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the audience will be frozen."""
+
+    ranges: int
+    estimated_rows: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What became of a range: `rows` written by this call; `already`: frozen before; `closing`: too late."""
+
+    rows: int = 0
+    already: bool = False
+    closing: bool = False
+
+
+class _Closing(Exception):
+    """Rolls a freeze back: the push began to close."""
+
+
+# ------------------------------------------------------------------------------------------------- opening
+
+
+async def find(db: Database, push_id: str) -> int:
+    """The number of a push. Raises NotFound."""
+    push_no: int | None = await db.fetchval(SQL.find, push_id)
+    if push_no is None:
+        raise NotFound(f"no push {push_id[:128]!r}")
+    return push_no
+
+
+def spec_hash(spec: PushSpec) -> bytes:
+    """What makes two starts of one id the same; whether the id stands in the spec makes no difference."""
+    return spec.model_copy(update={"id": None}).digest()
+
+
+async def open_push(db: Database, spec: PushSpec, push_id: str) -> OpenedPush:
+    """Insert the push, or compare it with the one that has this id.
+
+    Raises NotFound for an unknown app, content or push to retry, BadSpec for a retry of an open push.
+    """
+    digest = spec_hash(spec)
+    known = await db.fetchrow(SQL.known, push_id, digest)
+    if known is not None:
+        return OpenedPush(**known)
+    look = await _look(db, spec)
+    message = spec.message if spec.message is not None else Message.model_validate(look["message"])
+    row = await db.fetchrow(
+        SQL.open, push_id, spec.canonical(), digest, spec.send_at, look["app_no"], spec.campaign,
+        look["retry_of"], look["dedup_no"], spec.priority.number, kind_of(message),
+        OPTOUT_BIT[spec.campaign_kind], spec.delivery_guarantee.number, spec.weight, spec.pace,
+        spec.deadline, message.canonical(),
+    )  # fmt: skip
+    assert row is not None
+    return OpenedPush(**row)
+
+
+async def _look(db: Database, spec: PushSpec) -> asyncpg.Record:
+    """What the spec refers to, all of it there and usable."""
+    retry = spec.audience.retry
+    reference = None if spec.content is None else bytes.fromhex(spec.content.removeprefix("content:"))
+    row = await db.fetchrow(SQL.look, spec.app, reference, retry and retry.push)
+    if row is None:
+        raise NotFound(f"no app named {spec.app[:64]!r}: `clarion apps list` shows those there are")
+    if reference is not None and row["message"] is None:
+        raise NotFound("the content reference is unknown in this app: store the message first")
+    if retry is not None and row["retry_of"] is None:
+        raise NotFound(f"the push to retry, {retry.push!r}, is unknown in this app")
+    if retry is not None and not row["retry_is_closed"]:
+        raise BadSpec(f"push {retry.push!r} is not closed yet: only final rows can be retried")
+    return row
+
+
+def kind_of(message: Message) -> Kind:
+    """Which of a device's registrations a message addresses."""
+    options = message.apns
+    if options.push_type is PushType.LIVE_ACTIVITY and options.event == "start":
+        return Kind.LIVE_ACTIVITY_START
+    return _KINDS.get(options.push_type, Kind.ALERT)
+
+
+async def facts(db: Database, push_no: int) -> Facts:
+    """Everything an attempt needs to know once. Raises NotFound."""
+    row = await db.fetchrow(SQL.facts, push_no)
+    if row is None:
+        raise NotFound(f"no push with the number {push_no}")
+    values = dict(row)
+    values["dedup_key"] = f"clarion-{values.pop('dedup_no'):x}"
+    if values["deadline"] is not None:
+        values["deadline"] = values["deadline"].timestamp()
+    return Facts(**values)
+
+
+async def message(db: Database, push_no: int, version: int) -> Message:
+    """One version of the content; versions never change. Raises NotFound."""
+    stored = await db.fetchval(SQL.message, push_no, version)
+    if stored is None:
+        raise NotFound(f"push {push_no} has no content version {version}")
+    return Message.model_validate(stored)
+
+
+async def add_content(db: Database, push_no: int, edited: Message) -> int:
+    """Store edited content; its version, which a `set` command puts in force."""
+    while True:
+        try:
+            version: int = await db.fetchval(SQL.add_content, push_no, edited.canonical())
+        except asyncpg.UniqueViolationError:
+            continue  # two editors: the other one has this number now
+        return version
+
+
+# ------------------------------------------------------------------------------------------------ planning
+
+
+def cut(lo: int, hi: int, rows: int) -> list[tuple[int, int]]:
+    """Spans that cover lo … hi without gap or overlap: one for the first ~20 k of `rows`, then ~1 M each.
+
+    The first is small so that sending starts at once. The rest are of equal width: rows are taken to be
+    spread evenly over the numbers.
+    """
+    width = hi - lo
+    first = width * limits.RANGE_FIRST // max(rows, 1)
+    if first >= width or width < 2:
+        return [(lo, hi)]
+    start = lo + max(first, 1)
+    parts = min(hi - start, -(-(rows - limits.RANGE_FIRST) // limits.RANGE_NEXT))
+    edges = [start + (hi - start) * part // parts for part in range(parts + 1)]
+    return [(lo, start), *pairwise(edges)]
+
+
+async def plan(db: Database, push_no: int) -> Plan:
+    """Cut the audience into ranges, once; the push has then started. Raises NotFound, CommandRefused."""
+    row = await db.fetchrow(SQL.to_plan, push_no)
+    if row is None:
+        raise NotFound(f"no push with the number {push_no}")
+    if row["ranges"]:
+        return Plan(row["ranges"], row["estimated_rows"], row["batch_size"])
+    rows, what, of_push, spans = await _spans(db, push_no, row)
+    size = limits.batch_size(rows, high=row["priority"] == 1)
+    if await _add_ranges(db, push_no, 0, what, spans, of_push, rows, size) is None:
+        return await _planned_by_another(db, push_no)
+    return Plan(len(spans), rows, size)
+
+
+async def _spans(
+    db: Database, push_no: int, row: asyncpg.Record
+) -> tuple[int, int, int, list[tuple[int, int]]]:
+    """Estimated rows; what the spans are spans of; of which push; the spans."""
+    rule = Audience.model_validate(row["audience"])
+    if rule.retry is not None:
+        old = row["retry_of"]
+        ranges = [r["range_no"] for r in await db.fetch(SQL.frozen_ranges, old)]
+        states = [State[state.upper()] for state in rule.retry.states]
+        return await _rows_in(db, old, states), RETRY, old, _batches_of(ranges)
+    rows = await _estimate(db, row, rule)
+    lo, hi = row["first_user"] or 0, (row["last_user"] or 0) + 1
+    return rows, USERS, push_no, cut(lo, hi, rows)
+
+
+async def _estimate(db: Database, row: asyncpg.Record, rule: Audience) -> int:
+    """About how many rows the audience will have. Raises NotFound: no such list."""
+    rows: int = await db.fetchval(SQL.estimate, row["app_no"], row["kind"])
+    if _is_named(rule):
+        return min(rows, await rules.estimate(db, row["app_no"], rule))
+    return rows
+
+
+async def _rows_in(db: Database, push_no: int, states: list[State]) -> int:
+    counts = await db.fetch("select * from push_counts where push_no = $1", push_no)
+    return sum(int(lane[state.name.lower()]) for lane in counts for state in states)
+
+
+def _batches_of(ranges: list[int]) -> list[tuple[int, int]]:
+    """The batch numbers of ranges; of none at all, one span with nothing in it."""
+    per_range = limits.MAX_BATCHES_PER_RANGE
+    return [(r * per_range, (r + 1) * per_range) for r in ranges] or [(0, 0)]
+
+
+async def plan_fallback(db: Database, push_no: int) -> int:
+    """Add ranges that try phones through their next lane, where the first one ended rejected or dead.
+
+    Once a push, when nothing is open any more. Returns the ranges added: 0 when it was done before.
+    """
+    kinds = await db.fetch("select range_no, what from audience_range where push_no = $1", push_no)
+    if any(row["what"] == FALLBACK for row in kinds):
+        return 0
+    spans = _batches_of(sorted(row["range_no"] for row in kinds))
+    added = await _add_ranges(db, push_no, len(kinds), FALLBACK, spans, push_no, 0, 0)
+    return 0 if added is None else len(spans)
+
+
+async def _add_ranges(
+    db: Database,
+    push_no: int,
+    so_far: int,
+    what: int,
+    spans: list[tuple[int, int]],
+    of_push: int,
+    rows: int,
+    size: int,
+) -> int | None:
+    los, his = [lo for lo, _ in spans], [hi for _, hi in spans]
+    added: int | None = await db.fetchval(
+        SQL.add_ranges, push_no, so_far, what, los, his, of_push, rows, size
+    )
+    return added
+
+
+async def _planned_by_another(db: Database, push_no: int) -> Plan:
+    row = await db.fetchrow(SQL.to_plan, push_no)
+    if row is None or not row["ranges"]:
+        raise CommandRefused("the push is closing: nothing more is planned")
+    return Plan(row["ranges"], row["estimated_rows"], row["batch_size"])
+
+
+# ------------------------------------------------------------------------------------------------ freezing
+
+
+async def freeze(
+    db: Database, push_no: int, range_no: int, *, variant: str = "0", opens: str = "null::timestamptz"
+) -> Frozen:
+    """Write the deliveries and batches of one range, in one transaction; a second attempt finds the mark.
+
+    `variant` and `opens` are SQL of ours over u (usr), d (device) and r (registration): which variant of
+    the content a device gets, and when its wave opens.
+    """
+    try:
+        async with db.transaction() as connection:
+            row = await connection.fetchrow(SQL.range, push_no, range_no)
+            if row is None:
+                raise NotFound(f"push {push_no} has no range {range_no}")
+            if row["frozen_at"] is not None:
+                return Frozen(already=True)
+            rule = Audience.model_validate(row["audience"])
+            sql, args = _rows_of(row, rule, variant, opens)
+            looked_up = row["what"] != USERS or _is_named(rule)
+            await connection.execute(_PLANNED_FOR_VALUES if looked_up else _MERGED)
+            tag = await connection.execute(sql, push_no, range_no, *args, timeout=FREEZE_SECONDS)
+            if await connection.fetchval(SQL.gate, push_no) == Hold.CLOSING:
+                raise _Closing
+            return Frozen(rows=int(tag.rsplit(" ", 1)[1]))
+    except _Closing:
+        return Frozen(closing=True)
+
+
+def _is_named(rule: Audience) -> bool:
+    """Whether the rule names its users, few of all there are, so that looking each up is cheaper."""
+    return bool(rule.users) or rule.user_list is not None
+
+
+def _rows_of(row: asyncpg.Record, rule: Audience, variant: str, opens: str) -> tuple[str, list[Any]]:
+    """The statement that freezes this range, and its arguments from $3 on."""
+    args: list[Any] = [row["batch_size"], row["lanes"], row["lo"], row["hi"], row["mask"]]
+    if row["what"] == RETRY:
+        assert rule.retry is not None
+        states = [State[state.upper()] for state in rule.retry.states]
+        return _with_rows(SQL.rows_of_retry), [*args, states, row["of_push"]]
+    args += [row["app_no"], row["kind"]]
+    if row["what"] == FALLBACK:
+        return _with_rows(SQL.rows_of_fallback), [*args, FALLBACK_STATES]
+    condition = rules.compile(rule, row["app_no"], 3 + len(args))
+    found = SQL.registrations_of_few if _is_named(rule) else SQL.registrations_of_many
+    rows = SQL.rows_of_users.replace("{variant}", variant).replace("{opens}", opens)
+    rows = rows.replace("{registrations}", found)
+    return _with_rows(rows.replace("{audience}", condition.sql)), [*args, *condition.args]
+
+
+def _with_rows(rows: str) -> str:
+    return SQL.write_rows.replace("{rows}", rows)
+
+
+# ------------------------------------------------------------------------------------------------ commands
+
+
+async def command(
+    db: Database,
+    push_no: int,
+    command_id: UUID,
+    who: str,
+    what: str,
+    args: Mapping[str, Any],
+    *,
+    way: str = "update",
+) -> CommandAnswer:
+    """Change the control row and write the audit, in one transaction; the same id again: the same answer.
+
+    `what`: pause, resume, drain, close, set. `args`: reason, verdict (close), pace (None removes it),
+    content_version, deadline, send_at. `way`: update, signal, direct, clarion.
+    Raises NotFound, CommandRefused.
+    """
+    answer = await db.fetchval(SQL.command, push_no, command_id, who, way, what, _plain(args))
+    if answer.get("error") == "no such push":
+        raise NotFound(f"no push with the number {push_no}")
+    if not answer["ok"]:
+        raise CommandRefused(f"{what} refused: {answer['error']}")
+    return _answer(answer)
+
+
+async def command_campaign(
+    db: Database,
+    app: str,
+    campaign_id: str,
+    command_id: UUID,
+    who: str,
+    what: str,
+    args: Mapping[str, Any],
+    *,
+    way: str = "update",
+) -> dict[str, CommandAnswer | str]:
+    """The same word to every open push of a campaign: answer, or why it was refused, by push id."""
+    rows = await db.fetch(SQL.command_campaign, app, campaign_id, command_id, who, way, what, _plain(args))
+    return {
+        row["push_id"]: _answer(row["answer"]) if row["answer"]["ok"] else str(row["answer"]["error"])
+        for row in rows
+    }
+
+
+def _plain(args: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as JSON: a pace of None means none, and moments are text."""
+    plain = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in args.items() if v is not None}
+    if "pace" in args and args["pace"] is None:
+        plain["pace"] = "Infinity"
+    return plain
+
+
+def _answer(answer: Mapping[str, Any]) -> CommandAnswer:
+    return CommandAnswer(
+        version=answer["version"], hold=Hold(answer["hold"]).name.lower(), already=answer["already"]
+    )
+
+
+async def close_push(db: Database, push_no: int) -> dict[str, Any] | None:
+    """Close a push whose books are closed, and store its result, once. None: something is still open."""
+    result: dict[str, Any] | None = await db.fetchval(SQL.close_push, push_no)
+    return result

@@ -1,0 +1,238 @@
+-- The life of a push: opened, planned, frozen, steered, closed.
+
+-- name: find
+select push_no from push where push_id = $1
+
+-- name: look
+-- What a start refers to. $1 app $2 digest of its content $3 the push it retries
+select a.app_no, c.message, p.push_no as retry_of, p.dedup_no, p.closed_at is not null as retry_is_closed
+from app a
+left join content c on c.app_no = a.app_no and c.digest = $2
+left join push p on p.push_id = $3 and p.app_no = a.app_no
+where a.name = $1
+
+-- name: known
+-- $1 push_id $2 spec hash
+select
+  push_no, hold, result,
+  case when spec_hash <> $2 then 'different' when closed_at is null then 'open' else 'closed' end as opened
+from push where push_id = $1
+
+-- name: open
+-- One push for an id, for ever: of concurrent openers one wins, all read the same.
+-- $1 push_id $2 spec $3 spec hash $4 planned time $5 app $6 campaign $7 retry_of $8 dedup_no of that
+-- $9 priority $10 kind $11 mask $12 guarantee $13 weight $14 pace $15 deadline $16 message
+with planned as materialized (
+  select greatest(coalesce($4::timestamptz, now()), now()) as at
+), place as materialized (
+  select at, make_day((at at time zone 'UTC')::date) as made from planned
+), number as materialized (
+  select (extract(epoch from at)::bigint << 20) + nextval('push_n') as push_no, at from place where made
+), opened as (
+  insert into push (
+    push_no, push_id, spec, spec_hash, app_no, campaign_id, retry_of, dedup_no,
+    priority, kind, mask, guarantee, weight, pace, deadline, send_at)
+  select
+    push_no, $1, $2, $3, $5, $6, $7, coalesce($8::bigint, push_no),
+    $9, $10, $11, $12, $13, coalesce($14::real, 'Infinity'), coalesce($15::timestamptz, 'infinity'), at
+  from number
+  on conflict (push_id) do update set spec_hash = push.spec_hash -- nothing new, but the row is read
+  returning
+    push_no, hold, result,
+    case
+      when old.push_no is null then 'new'
+      when old.spec_hash <> $3 then 'different'
+      when old.closed_at is null then 'open'
+      else 'closed'
+    end as opened
+), content as (
+  insert into push_content (push_no, version, message)
+  select push_no, 1, $16::jsonb from opened where opened = 'new'
+)
+select push_no, hold, result, opened from opened
+
+-- name: facts
+select
+  p.push_no, p.push_id, p.app_no, a.name as app, p.campaign_id, p.retry_of, p.dedup_no, p.priority, p.kind,
+  p.mask, p.guarantee, p.weight, p.send_at, nullif(p.deadline, 'infinity') as deadline
+from push p join app a using (app_no)
+where p.push_no = $1
+
+-- name: message
+select message from push_content where push_no = $1 and version = $2
+
+-- name: add_content
+-- The same words again are the version that they were. $1 push $2 message
+with known as (
+  select max(version) as version from push_content where push_no = $1 and message = $2::jsonb
+), added as (
+  insert into push_content (push_no, version, message)
+  select $1, (select coalesce(max(version), 0) + 1 from push_content where push_no = $1), $2::jsonb
+  from known where known.version is null
+  returning version
+)
+select coalesce((select version from added), (select version from known))
+
+-- name: to_plan
+select
+  p.app_no, p.kind, p.ranges, p.priority, p.estimated_rows, p.batch_size, p.retry_of,
+  p.spec->'audience' as audience,
+  (select min(user_no) from usr u where u.app_no = p.app_no) as first_user,
+  (select max(user_no) from usr u where u.app_no = p.app_no) as last_user
+from push p where push_no = $1
+
+-- name: estimate
+-- Active registrations of an app and kind: counted in at most about 2,000 pages, and in all of a small table.
+with sample as materialized (
+  select least(1.0, 2000 / greatest(pg_relation_size('registration') / 8192.0, 1)) as part
+)
+select (count(*) / (select part from sample))::bigint
+from registration
+  tablesample system (100 * least(1.0, 2000 / greatest(pg_relation_size('registration') / 8192.0, 1)))
+where app_no = $1 and kind = $2 and status = 1
+
+-- name: frozen_ranges
+-- What a retry may take rows from. $1 push
+select range_no from audience_range where push_no = $1 and frozen_at is not null order by 1
+
+-- name: add_ranges
+-- Ranges are added once. $1 push $2 ranges there so far (0: the plan) $3 what $4 los $5 his $6 of_push
+-- $7 estimated rows $8 batch size. No row: there were others, or the push is closing
+with grown as (
+  update push set
+    ranges = ranges + cardinality($4::bigint[]),
+    started_at = coalesce(started_at, now()),
+    estimated_rows = case ranges when 0 then $7 else estimated_rows end,
+    batch_size = case ranges when 0 then $8 else batch_size end
+  where push_no = $1 and ranges = $2 and hold < 3
+  returning ranges
+), added as (
+  insert into audience_range (push_no, range_no, what, lo, hi, of_push)
+  select $1, $2 + o - 1, $3, lo, hi, $6
+  from grown, unnest($4::bigint[], $5::bigint[]) with ordinality x (lo, hi, o)
+)
+select ranges from grown
+
+-- name: range
+-- $1 push $2 range_no
+select
+  r.what, r.lo, r.hi, r.of_push, r.frozen_at, p.batch_size, p.mask, p.app_no, p.kind,
+  p.spec->'audience' as audience,
+  a.lane_order || array(
+    select lane from credential c
+    where c.app_no = p.app_no and c.lane <> all (a.lane_order) order by lane) as lanes
+from audience_range r
+join push p using (push_no)
+join app a using (app_no)
+where r.push_no = $1 and r.range_no = $2
+
+-- name: rows_of_users
+-- One registration a phone, by the app's order of lanes. $5 lo $6 hi $7 mask $8 app $9 kind, then the rule's.
+-- How it is carried out does not depend on statistics, which a fresh import does not have yet: a phone is
+-- looked up by its number (offset 0), {registrations} says how users find theirs.
+select distinct on (u.user_no, r.device_no)
+  u.user_no, r.registration_no, r.lane,
+  coalesce(d.locale, u.locale, 0::smallint) as locale,
+  ({variant})::smallint as variant,
+  coalesce({opens}, '-infinity') as opens,
+  case when u.optout & $7 <> 0 then 3 else 0 end::smallint as reason
+from mine m
+cross join usr u
+{registrations}
+cross join lateral (select * from device x where x.device_no = r.device_no offset 0) d
+where m.what = 0
+  and u.app_no = $8 and u.user_no >= $5 and u.user_no < $6
+  and r.status = 1 and r.kind = $9 and r.lane = any ($4::smallint[])
+  and ({audience})
+order by u.user_no, r.device_no, array_position($4::smallint[], r.lane)
+
+-- name: registrations_of_many
+-- Most users of the range: both tables are read in order and merged (nested loops are switched off).
+join registration r on r.user_no = u.user_no and r.user_no >= $5 and r.user_no < $6
+
+-- name: registrations_of_few
+-- Few users of the range, named by the rule: each is looked up.
+cross join lateral (select * from registration x where x.user_no = u.user_no and x.status = 1 offset 0) r
+
+-- name: rows_of_fallback
+-- The same phones, by their next lane without a row in this push. $5 $6 batches $7 mask $8 app $9 kind
+-- $10 states. Only when nothing is open in those batches
+select distinct on (r.user_no, r.device_no)
+  r.user_no, r.registration_no, r.lane, o.locale, o.variant,
+  '-infinity'::timestamptz as opens,
+  case when u.optout & $7 <> 0 then 3 else 0 end::smallint as reason
+from mine m
+join delivery o on o.push_no = $1 and o.batch >= $5 and o.batch < $6 and o.state = any ($10::smallint[])
+join registration f on f.registration_no = o.registration_no
+join registration r on r.device_no = f.device_no and r.app_no = $8 and r.kind = $9
+  and r.user_no = o.user_no and r.status = 1 and r.lane = any ($4::smallint[])
+join usr u on u.user_no = r.user_no
+where m.what = 1 and not exists (
+  select from delivery e
+  where e.push_no = $1 and e.user_no = r.user_no and e.registration_no = r.registration_no)
+order by r.user_no, r.device_no, array_position($4::smallint[], r.lane)
+
+-- name: rows_of_retry
+-- Final rows of a closed push; what became of a registration since, READ decides.
+-- $5 $6 batches $7 mask $8 states $9 the closed push
+select
+  o.user_no, o.registration_no, o.lane, o.locale, o.variant,
+  '-infinity'::timestamptz as opens,
+  case when u.optout & $7 <> 0 then 3 else 0 end::smallint as reason
+from mine m
+join delivery_now o on o.push_no = $9 and o.batch >= $5 and o.batch < $6
+  and o.state = any ($8::smallint[]) and o.lane = any ($4::smallint[])
+left join usr u on u.user_no = o.user_no
+where m.what = 2
+
+-- name: write_rows
+-- A range is frozen once, whoever tries. $1 push $2 range_no $3 rows a batch $4 order of lanes, then {rows}'
+with mine as (
+  update audience_range set frozen_at = now()
+  where push_no = $1 and range_no = $2 and frozen_at is null
+  returning what
+), chosen as materialized (
+{rows}
+), groups as materialized ( -- a batch is of one lane and one wave
+  select lane, opens, (sum(batches) over (order by lane, opens) - batches)::int as base
+  from (select lane, opens, ceil(count(*) / $3::float8) as batches from chosen group by lane, opens) g
+), placed as materialized (
+  select
+    user_no, registration_no, lane, locale, variant, reason, opens,
+    -- more than 10,000 batches in a range is an error: batch is not null
+    case when base + p / $3::int < 10000 then $2 * 10000 + base + p / $3::int end::int as batch,
+    (p % $3::int)::smallint as seq
+  from (
+    select chosen.*, row_number() over (partition by lane, opens order by locale, variant, user_no) - 1 as p
+    from chosen) numbered
+  join groups using (lane, opens)
+  order by lane, opens, p
+), batches as (
+  insert into batch (push_no, batch, lane, size, suppressed, opens_at)
+  select $1, batch, lane, count(*), count(*) filter (where reason > 0), opens
+  from placed group by batch, lane, opens
+)
+insert into delivery (push_no, user_no, registration_no, at, batch, seq, state, reason, variant, locale)
+select
+  $1, user_no, registration_no, now(), batch, seq,
+  case when reason > 0 then 4 else 0 end, reason, variant, locale
+from placed
+
+-- name: gate
+-- Nothing is born behind a close: this sees a hold committed meanwhile, and a later one waits for our commit.
+select hold from push where push_no = $1 for share
+
+-- name: command
+-- $1 push $2 command id $3 who $4 way $5 what $6 args
+select command($1, $2, $3, $4, $5, $6)
+
+-- name: command_campaign
+-- The same word to every open push of a campaign; each gets a command id of its own, the same at a repeat.
+-- $1 app $2 campaign $3 command id $4 who $5 way $6 what $7 args
+select p.push_id, command(p.push_no, md5($3::uuid::text || p.push_no)::uuid, $4, $5, $6, $7) as answer
+from push p join app a using (app_no)
+where a.name = $1 and p.campaign_id = $2 and p.closed_at is null
+order by p.push_no
+
+-- name: close_push
+select close_push($1)
