@@ -205,6 +205,18 @@ async def rotate(db: Database, seal: Seal, app_no: int, name: str, checked: chec
     return int(version)
 
 
+async def move(
+    db: Database, app_no: int, lane: int, *, endpoint: str | None, settings: Mapping[str, Any]
+) -> bool:
+    """Use a credential at another endpoint, or with other settings; False when nothing changed.
+
+    Senders take it up like a rotation. Settings that are not named stay. Raises BadCredential.
+    """
+    settings = check.check_settings(settings)
+    endpoint = check.check_endpoint(endpoint) if endpoint else None
+    return await db.fetchval(SQL.move, app_no, lane, endpoint, settings) is not None
+
+
 async def rotate_webpush_key(
     db: Database, seal: Seal, app_no: int, name: str, checked: check.Checked, new_name: str
 ) -> int:

@@ -36,6 +36,12 @@ select app_no, lane, version from credential;
 update credential set secret = $3, version = version + 1, updated_at = now()
 where app_no = $1 and lane = $2 and version = $4 returning version;
 
+-- name: move
+update credential set endpoint = $3, settings = settings || $4::jsonb, version = version + 1, updated_at = now()
+where app_no = $1 and lane = $2 and secret is not null
+  and (endpoint, settings) is distinct from ($3, settings || $4::jsonb)
+returning version;
+
 -- name: withdraw
 with c as (
   update credential set secret = null, version = version + 1, updated_at = now() where app_no = $1 and lane = $2

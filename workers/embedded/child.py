@@ -14,7 +14,6 @@ from typing import IO, Final
 
 LOG_BYTES: Final = 16 * 1024 * 1024  # a log beyond this is put aside (one generation) at the next start
 TETHER: Final = Path(__file__).with_name("tether.py")
-NORMAL_ENDS: Final = frozenset({0, -signal.SIGTERM, -signal.SIGINT})
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,7 @@ class Child:
                 stderr=log,
                 env=self.env,
                 cwd="/",
+                umask=0o077,  # logs and databases are for our eyes, wherever the data directory is
                 start_new_session=True,
             )
 
@@ -95,7 +95,7 @@ class Child:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
             self.log.replace(self.log.with_suffix(".old.log"))
-        log = self.log.open("ab")
+        log = open(self.log, "ab", opener=_private)  # noqa: SIM115 - the caller closes it
         self._log_start = log.tell()
         return log
 
@@ -104,6 +104,11 @@ class Child:
         if self.process is None or self.process.stdout is None:
             raise RuntimeError(f"{self.name} does not speak")
         return await self.process.stdout.readline()
+
+    async def drain(self) -> None:
+        """Read and forget whatever else it says, so that it never waits for a reader."""
+        while await self.line():
+            pass
 
     async def wait(self) -> int:
         """Wait for its end; the exit code, negative for a signal."""
@@ -135,3 +140,7 @@ class Child:
             log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 8_192))
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
         return " | ".join(line.strip() for line in lines[-limit:])
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

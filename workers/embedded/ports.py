@@ -30,15 +30,12 @@ def free_port() -> int:
         return port
 
 
-def choose(what: str, wanted: int | None, *preferred: int | None) -> int:
-    """The port that was asked for, or else the first preferred one that is free, or else any.
-
-    Only a port that somebody asked for can be taken: that is an error, the others are habits.
-    """
+def choose(what: str, wanted: int | None, usual: int | None = None) -> int:
+    """The port that is wanted, which must be free; else the usual one if it is free, else any."""
     if wanted:
         if not is_free(wanted):
             raise StackUnavailable(
                 f"port {wanted} for {what} is taken: stop what listens there or choose another"
             )
         return wanted
-    return next((port for port in preferred if port and is_free(port)), 0) or free_port()
+    return usual if usual and is_free(usual) else free_port()

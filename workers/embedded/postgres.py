@@ -50,13 +50,17 @@ THROW_AWAY: Final = {"fsync": "off", "full_page_writes": "off"}
 class Postgres:
     """One PostgreSQL server on the data directory `{home}/postgres`.
 
+    `port` must be free; `usual_port` is taken if it is free. Once started, a server keeps its port.
     `throw_away` is for tests: the data need not survive the machine, only the process.
     """
 
-    def __init__(self, home: Path, *, port: int | None = None, throw_away: bool = False) -> None:
+    def __init__(
+        self, home: Path, *, port: int | None = None, usual_port: int | None = None, throw_away: bool = False
+    ) -> None:
         self.home = home
         self.account = server_account()
         self.wanted_port = port
+        self.usual_port = usual_port
         self.port = 0
         self.settings = SETTINGS | (THROW_AWAY if throw_away else {})
         self.throw_away = throw_away
@@ -88,9 +92,9 @@ class Postgres:
     def _password_file(self) -> Path:
         return self.home / "postgres.password"
 
-    async def start(self, *preferred_ports: int | None) -> None:
+    async def start(self) -> None:
         """Make the data directory if there is none, start the server and wait until it answers."""
-        self.port = ports.choose("PostgreSQL", self.wanted_port, self.port, *preferred_ports)
+        self.port = ports.choose("PostgreSQL", self.port or self.wanted_port, self.usual_port)
         if not (self.data / "PG_VERSION").exists():
             await self._create()
         self._check_version()
@@ -184,7 +188,7 @@ class Postgres:
         self._make_owned(draft)
         password = secrets.token_urlsafe(24)
         await self._initdb(draft, password)
-        _write_private(self._password_file, password)
+        write_private(self._password_file, password)
         place.parent.mkdir(parents=True, exist_ok=True)
         draft.rename(place)
 
@@ -208,7 +212,7 @@ class Postgres:
     async def _initdb(self, directory: Path, password: str) -> None:
         # Beside the directory, not in it: initdb wants it empty. The server's user must be able to read it.
         words = directory.with_name(f"{directory.name}.password")
-        _write_private(words, password)
+        write_private(words, password)
         if self.account is not None:
             os.chown(words, self.account.uid, self.account.gid)
         options = _initdb_options(words, sync=not self.throw_away)
@@ -244,7 +248,8 @@ def _initdb_options(password_file: Path, *, sync: bool) -> Sequence[str]:
     )
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else can read."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)

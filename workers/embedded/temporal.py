@@ -45,15 +45,21 @@ class Temporal:
         file: Path | None = None,
         port: int | None = None,
         ui_port: int | None = None,
+        usual_ports: tuple[int | None, int | None] = (None, None),
         ui: bool = True,
         dynamic: Mapping[str, str] | None = None,
     ) -> None:
-        """`home` is where its log goes; `dynamic` adds to the dynamic configuration or changes it."""
+        """`home` is where its log goes; `dynamic` adds to the dynamic configuration or changes it.
+
+        `port` and `ui_port` must be free; `usual_ports` (both in one) are taken if they are free. Once
+        started, a server keeps its ports.
+        """
         self.home = home
         self.file = file
         self.ui = ui
         self.dynamic = DYNAMIC | dict(dynamic or {})
         self.wanted_port, self.wanted_ui_port = port, ui_port
+        self.usual_ports = usual_ports
         self.port = self.ui_port = self.metrics_port = self.http_port = 0
         self.child: Child | None = None
 
@@ -67,9 +73,9 @@ class Temporal:
         """Where operators look."""
         return f"http://{ports.LOOPBACK}:{self.ui_port}" if self.ui else None
 
-    async def start(self, *preferred_ports: int | None) -> None:
+    async def start(self) -> None:
         """Start the server and wait until it answers."""
-        self._choose_ports(*preferred_ports)
+        self._choose_ports()
         self.child = Child(
             "temporal",
             [beside_python("temporal"), *self._arguments()],
@@ -89,10 +95,12 @@ class Temporal:
         if self.child is not None:
             await self.child.stop()
 
-    def _choose_ports(self, *preferred: int | None) -> None:
-        self.port = ports.choose("Temporal", self.wanted_port, self.port, *preferred)
-        self.ui_port = ports.choose("Temporal's UI", self.wanted_ui_port, self.ui_port, self.port + 1000)
-        self.http_port, self.metrics_port = ports.free_port(), ports.free_port()
+    def _choose_ports(self) -> None:
+        usual, usual_ui = self.usual_ports
+        self.port = ports.choose("Temporal", self.port or self.wanted_port, usual)
+        self.ui_port = ports.choose("Temporal's UI", self.ui_port or self.wanted_ui_port, usual_ui)
+        self.http_port = self.http_port or ports.free_port()
+        self.metrics_port = self.metrics_port or ports.free_port()
 
     def _arguments(self) -> list[str]:
         return [
