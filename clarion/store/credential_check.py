@@ -238,17 +238,22 @@ def _private_key(
     """A key from PEM that may have gone through forms and variables. Raises BadCredential."""
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     try:
-        key: PrivateKeyTypes = serialization.load_pem_private_key(
-            _mend(words), password.encode() if password else None
-        )
+        key = _loaded(_mend(words), password)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise BadCredential(
             f"{what} cannot be read: it must be the whole file from -----BEGIN PRIVATE KEY----- to "
-            "-----END PRIVATE KEY-----, not encrypted"
+            "-----END PRIVATE KEY-----, and not encrypted without its password"
         ) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise BadCredential(f"{what} is of a kind that no provider uses")
     return key
+
+
+def _loaded(pem: bytes, password: str | None) -> PrivateKeyTypes:
+    try:
+        return serialization.load_pem_private_key(pem, password.encode() if password else None)
+    except TypeError:  # a password for a key that is not encrypted, or none for one that is
+        return serialization.load_pem_private_key(pem, None)
 
 
 def _mend(text: str) -> bytes:

@@ -15,15 +15,18 @@ _TAG: Final = re.compile(
     r"(?P<language>[a-z]{2,3})(?:-[a-z]{3}){0,3}"
     r"(?:-(?P<script>[a-z]{4}))?(?:-(?P<region>[a-z]{2}|[0-9]{3}))?(?:-.*)?",
 )
+_JAVA: Final = re.compile(r"([a-z]{2,3})-(\w*)-#([a-z]{4})(?:-.*)?")  # zh_HK_#Hans: script after region
 _OLD_LANGUAGES: Final = {"iw": "he", "in": "id", "ji": "yi"}  # what old Android phones still say
 
 
 def normalise_locale(text: str) -> str:
     """A BCP 47 tag, lower case with hyphens, of language, script and region; empty when it is none.
 
-    Takes what phones say: zh_TW, zh-hant-HK, EN-us, en_US.UTF-8, pt_BR@calendar=gregorian.
+    Takes what phones say: zh_TW, zh-hant-HK, EN-us, en_US.UTF-8, pt_BR@calendar=gregorian, zh_HK_#Hans.
     """
     tag = re.split(r"[.@]", text.strip(), maxsplit=1)[0].replace("_", "-").lower()
+    if java := _JAVA.fullmatch(tag[:100]):
+        tag = "-".join(part for part in (java[1], java[3], java[2]) if part)
     match = _TAG.fullmatch(tag) if len(tag) <= 100 else None
     if match is None:
         return ""
