@@ -44,6 +44,7 @@ LIVE_MIN: Final = 3
 LIVE_MAX: Final = 64
 LOOK_AGAIN: Final = 10.0
 LOOK_AGAIN_MAX: Final = 300.0
+LOOK_SCHEDULED: Final = 3_600.0  # before its time a push only looks whether somebody moved it with --direct
 IDLE_LOOKS: Final = 3  # looks with nothing live, nothing changed and no named wait: paused by clarion
 SENDER_GONE: Final = 15.0  # a process not seen for so long serves no queue
 WORKER_SEEN_EVERY: Final = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from uuid import UUID
 
 CAMPAIGN_WORKFLOW: Final = "CampaignWorkflow"
 PUSH_WORKFLOW: Final = "PushWorkflow"
@@ -14,6 +15,8 @@ OPS_QUEUE: Final = "ops"  # short activities: commands, next_work, quota
 BULK_QUEUE: Final = "bulk"  # long ones: freeze, retire, close, housekeeping
 
 ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~@:-]{0,127}$")
+
+COMMANDS: Final = UUID("6c0c5d3e-9f0b-5a43-8a55-2f9e3f5f6a11")  # command ids are uuid5 of this and who said it when
 
 SEARCH_ATTRIBUTES: Final[dict[str, str]] = {
     # PostgreSQL and SQLite visibility have room for ten keywords, so the list is planned once.
