@@ -159,6 +159,21 @@ class Connection(Endpoint):
         return max(self._limit - len(self._live), 0)
 
     @property
+    def limit(self) -> int:
+        """Requests that may be in flight, by the peer's word and our window."""
+        return self._limit
+
+    @property
+    def quiet_for(self) -> float:
+        """Seconds since the peer was heard."""
+        return self._loop.time() - self._heard
+
+    @property
+    def requests(self) -> int:
+        """Requests posted so far."""
+        return self._next >> 1
+
+    @property
     def in_flight(self) -> int:
         """Requests that have no answer yet."""
         return len(self._live)
@@ -191,6 +206,12 @@ class Connection(Endpoint):
         self._out_bytes += len(entry)
         if self._out_bytes >= CHUNK:
             self.flush()
+
+    def flush(self) -> None:
+        """Let everything that was posted leave in one write, as far as the socket takes it."""
+        if len(self._live) > self._limit:
+            self.recall("the peer lowered its limit")
+        super().flush()
 
     def recall(self, detail: str = "recalled") -> None:
         """Take back the requests of which nothing has left; they are reported as unsent, from in here."""
@@ -249,7 +270,7 @@ class Connection(Endpoint):
 
     def _tell_room(self) -> None:
         if self._bodies:
-            self._pump()
+            self._pump()  # what waits goes before what comes
         if self.owned:
             self._owner.room_made()
         self.flush()
@@ -490,8 +511,6 @@ class Connection(Endpoint):
     def _on_setting(self, key: int, value: int) -> None:
         if key == frames.MAX_CONCURRENT_STREAMS:
             self._limit = min(value, self._window)
-            if value < len(self._live):
-                self.recall("the peer lowered its limit")
         elif key == frames.HEADER_TABLE_SIZE:
             self._encoder.limit_table(value)
         elif key == frames.ENABLE_PUSH and value:
