@@ -1,0 +1,430 @@
+"""What operators do with campaigns and pushes: the verbs that both nouns share.
+
+`clarion campaign …` and `clarion push …` are the same verbs on the two kinds of id. A one-shot campaign
+and its push bear the same id, so either noun finds either.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from clarion.errors import NotFound
+from clarion.model.command import CancelMode, CommandAnswer, PushProgress
+from clarion.model.spec import CampaignSpec, PushSpec
+from clarion.store import credentials, report
+from clarion.store import push as pushes
+from clarion.store.database import Database
+from starters.context import Context, Data, run
+from starters.spec_file import read_spec
+from starters.watching import COUNTS, expected, status, watch
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+Id = Annotated[str, typer.Argument(metavar="ID")]
+Reason = Annotated[str, typer.Option(help="Why: it stands in the audit and in the UI.")]
+Direct = Annotated[
+    bool, typer.Option("--direct", help="Write the control row itself: works while Temporal is down.")
+]
+MANY = 1_000
+WORDS = {"scheduled": "pending", "running": "sending", "closing": "sending"}
+
+
+def nouns(noun: str) -> typer.Typer:
+    """The verbs of one noun: `campaign` or `push`."""
+    app = typer.Typer(help=f"Start, watch and steer a {noun}.", pretty_exceptions_enable=False)
+    for verb in (_start(noun), *(verb(noun) for verb in _VERBS)):
+        app.command(verb.__name__)(verb)
+    return app
+
+
+# ── starting ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _start(noun: str) -> Any:
+    def start(
+        spec: Annotated[Path, typer.Argument(metavar="SPEC", help="YAML or JSON; - reads standard input.")],
+        id: Annotated[str | None, typer.Option(help="Else the spec's, else a new one.")] = None,
+        pace: Annotated[float | None, typer.Option(help="At most so many sends a second.")] = None,
+        users: Annotated[
+            Path | None, typer.Option(help="A file of user ids, one a line, in place of the audience.")
+        ] = None,
+        data: Data = None,
+    ) -> None:
+        overrides: dict[str, Any] = {"id": id, "pace": pace}
+        if users is not None:
+            overrides["audience"] = {"everybody": True}  # replaced by the stored list
+        given: CampaignSpec | PushSpec = (
+            read_spec(spec, CampaignSpec, **overrides)
+            if noun == "campaign"
+            else read_spec(spec, PushSpec, **overrides)
+        )
+        named = None if users is None else _user_ids(users)
+
+        async def work(context: Context) -> str:
+            clarion = await context.clarion()
+            if isinstance(given, CampaignSpec):
+                return (await clarion.start_campaign(given, users=named)).id
+            return (await clarion.schedule_push(given, users=named)).id
+
+        started = run(work, data)
+        typer.echo(f"{noun} {started} started: clarion {noun} watch {started}")
+
+    start.__doc__ = (
+        f"Start a {noun}. The same id with the same spec is the same {noun}; other content is refused."
+    )
+    return start
+
+
+def _user_ids(path: Path) -> list[str]:
+    try:
+        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {error.strerror}") from None
+
+
+# ── looking ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _numbers(db: Database, noun: str, id: str) -> list[int]:
+    """The pushes that an id means, oldest first. Raises NotFound."""
+    if noun == "campaign":
+        found = await report.list_pushes(db, campaign_id=id, limit=MANY)
+        if found:
+            return [line.push_no for line in reversed(found)]
+    try:
+        return [await pushes.find(db, id)]
+    except NotFound:
+        raise NotFound(f"no {noun} {id[:128]!r}: `clarion {noun} list` shows those there are") from None
+
+
+async def _looked(db: Database, noun: str, id: str) -> list[PushProgress]:
+    return [await report.progress(db, push_no) for push_no in await _numbers(db, noun, id)]
+
+
+def _list(noun: str) -> Any:
+    def list(
+        open: Annotated[bool, typer.Option("--open", help="Only those not closed.")] = False,
+        app: Annotated[str | None, typer.Option(help="Only of this app.")] = None,
+        limit: Annotated[int, typer.Option(min=1, max=MANY)] = 50,
+        as_json: AsJson = False,
+        data: Data = None,
+    ) -> None:
+        async def work(context: Context) -> Sequence[report.PushLine]:
+            return await report.list_pushes(await context.db(), app=app, open_only=open, limit=limit)
+
+        found = run(work, data)
+        if as_json:
+            _print_json([asdict(line) | {"state": _word(line.phase, line.verdict)} for line in found])
+            return
+        table = Table("push", "campaign", "app", "title", "state", "hold", "planned for")
+        for line in found:
+            state = _word(line.phase, line.verdict)
+            table.add_row(
+                line.push_id,
+                line.campaign_id or "",
+                line.app,
+                line.title or "",
+                state,
+                line.hold if line.hold != "none" else "",
+                _moment(line.send_at),
+            )
+        Console().print(table)
+
+    list.__doc__ = "The latest, newest first."
+    return list
+
+
+def _show(noun: str) -> Any:
+    def show(id: Id, as_json: AsJson = False, data: Data = None) -> None:
+        async def work(context: Context) -> list[PushProgress]:
+            return await _looked(await context.db(), noun, id)
+
+        found = run(work, data)
+        if as_json:
+            _print_json([_as_json(push) for push in found])
+            return
+        for push in found:
+            _print_push(push)
+
+    show.__doc__ = "How it stands: state, counts for each lane, what it waits for."
+    return show
+
+
+def _print_push(push: PushProgress) -> None:
+    console = Console()
+    console.print(
+        f"[bold]{push.push_id}[/bold]  {status(push)}  ({_word(push.phase, push.verdict)})", highlight=False
+    )
+    facts = [
+        f"total {expected(push):,}",
+        f"success {push.total('accepted'):,}",
+        f"failed {_failed(push):,}",
+        f"invalid tokens {push.invalid_tokens:,}",
+    ]
+    console.print("  " + " · ".join(facts), highlight=False)
+    table = Table(
+        "lane", "provider", "planned", *(name.replace("_", " ") for name in COUNTS), "redo", "maybe"
+    )
+    for lane in push.lanes:
+        counts = (lane.planned, *(getattr(lane, name) for name in COUNTS), lane.redo, lane.maybe)
+        table.add_row(str(lane.lane), lane.provider, *(f"{n:,}" if n else "" for n in counts))
+    console.print(table)
+    moments = {
+        "planned for": push.send_at,
+        "started": push.started_at,
+        "deadline": push.deadline,
+        "closed": push.closed_at,
+    }
+    for name, at in moments.items():
+        if at is not None:
+            console.print(f"  {name} {_moment(at)}", highlight=False)
+    if push.pace is not None:
+        console.print(f"  pace {push.pace:g}/s", highlight=False)
+
+
+def _watch(noun: str) -> Any:
+    def watch_(id: Id, data: Data = None) -> None:
+        async def work(context: Context) -> list[PushProgress]:
+            db = await context.db()
+            return await watch(Console(), lambda: db.persist(lambda: _looked(db, noun, id), patience=60))
+
+        run(work, data)
+
+    watch_.__name__ = "watch"
+    watch_.__doc__ = "Follow it until it is closed. Ctrl-C only ends the watching."
+    return watch_
+
+
+def _explain(noun: str) -> Any:
+    def explain(
+        id: Id,
+        user: Annotated[str, typer.Argument(metavar="USER")],
+        as_json: AsJson = False,
+        data: Data = None,
+    ) -> None:
+        async def work(context: Context) -> list[tuple[str, report.Explanation]]:
+            db = await context.db()
+            found = []
+            for push_no in await _numbers(db, noun, id):
+                facts = await pushes.facts(db, push_no)
+                found.append((facts.push_id, await report.explain(db, facts.app, user, facts.push_id)))
+            return found
+
+        found = run(work, data)
+        if as_json:
+            _print_json([{"push_id": push_id} | asdict(why) for push_id, why in found])
+            return
+        for push_id, why in found:
+            if why.why_none is not None:
+                typer.echo(f"{push_id}: not in the audience: {why.why_none}")
+            else:
+                Console().print(_fates(why.fates))
+
+    explain.__doc__ = "Why a user did (not) get it: state, reason, time and batch of each registration."
+    return explain
+
+
+FATE = ("push_id", "provider", "state", "reason", "at", "batch", "attempt", "content_version", "registration")
+
+
+def _fates(fates: Sequence[report.Fate]) -> Table:
+    table = Table(*(column.replace("_", " ") for column in FATE))
+    for fate in fates:
+        values = asdict(fate)
+        table.add_row(*(_cell(values[column]) for column in FATE))
+    return table
+
+
+def _reconcile(noun: str) -> Any:
+    def reconcile(id: Id, data: Data = None) -> None:
+        async def work(context: Context) -> list[report.Account]:
+            db = await context.db()
+            return [await report.reconcile(db, push_no) for push_no in await _numbers(db, noun, id)]
+
+        found = run(work, data)
+        for one in found:
+            typer.echo(f"audience={one.audience} open={one.open} bad_batches={one.bad_batches}")
+        if any(one.bad_batches for one in found):
+            raise typer.Exit(1)
+
+    reconcile.__doc__ = "Compare every row of the ledger with the counters; exit code 1 where they differ."
+    return reconcile
+
+
+# ── steering ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def _steer(
+    context: Context, noun: str, id: str, what: str, args: dict[str, Any], *, direct: bool
+) -> CommandAnswer:
+    """One command, through Temporal or straight into the control row."""
+    who = getpass.getuser()
+    if direct:
+        return await _directly(await context.db(), noun, id, what, args, who)
+    clarion = await context.clarion()
+    handle = clarion.campaign(id) if noun == "campaign" else clarion.push(id)
+    if what == "pause":
+        return await handle.pause(args["reason"], by=who)
+    if what == "resume":
+        return await handle.resume(by=who)
+    if what == "set_pace":
+        return await handle.set_pace(args["pace"], by=who)
+    return await handle.cancel(args["mode"], args["reason"], by=who)
+
+
+async def _directly(
+    db: Database, noun: str, id: str, what: str, args: dict[str, Any], who: str
+) -> CommandAnswer:
+    word, more = what, dict(args)
+    if what == "set_pace":
+        word = "set"
+    elif what == "cancel":
+        drain = more.pop("mode") is CancelMode.DRAIN
+        word = "drain" if drain else "close"
+        more |= {} if drain else {"verdict": "cancelled"}
+    answers = [
+        await pushes.command(db, push_no, uuid4(), who, word, more, way="direct")
+        for push_no in await _numbers(db, noun, id)
+    ]
+    return answers[-1]
+
+
+def _say(noun: str, id: str, what: str, answer: CommandAnswer) -> None:
+    before = " (it was so before)" if answer.already else ""
+    typer.echo(f"{noun} {id}: {what}{before}; hold {answer.hold}, version {answer.version}")
+
+
+def _pause(noun: str) -> Any:
+    def pause(id: Id, reason: Reason = "", direct: Direct = False, data: Data = None) -> None:
+        args = {"reason": reason}
+        _say(noun, id, "paused", run(lambda c: _steer(c, noun, id, "pause", args, direct=direct), data))
+
+    pause.__doc__ = "Start nothing more until `resume`; obeyed within two seconds of this command's return."
+    return pause
+
+
+def _resume(noun: str) -> Any:
+    def resume(id: Id, direct: Direct = False, data: Data = None) -> None:
+        _say(noun, id, "resumed", run(lambda c: _steer(c, noun, id, "resume", {}, direct=direct), data))
+
+    resume.__doc__ = "Go on exactly where it stood."
+    return resume
+
+
+def _cancel(noun: str) -> Any:
+    def cancel(
+        id: Id,
+        mode: Annotated[
+            CancelMode, typer.Option(help="now, or drain: begun batches finish.")
+        ] = CancelMode.NOW,
+        reason: Reason = "",
+        direct: Direct = False,
+        data: Data = None,
+    ) -> None:
+        args = {"mode": mode, "reason": reason}
+        answer = run(lambda c: _steer(c, noun, id, "cancel", args, direct=direct), data)
+        _say(noun, id, f"cancelled ({mode.value})", answer)
+
+    cancel.__doc__ = "End it and close its books with exact counts."
+    return cancel
+
+
+def _pace(noun: str) -> Any:
+    def pace(
+        id: Id,
+        per_second: Annotated[str, typer.Argument(metavar="RATE", help="Sends a second, or `none`.")],
+        direct: Direct = False,
+        data: Data = None,
+    ) -> None:
+        args = {"pace": _rate(per_second)}
+        answer = run(lambda c: _steer(c, noun, id, "set_pace", args, direct=direct), data)
+        _say(noun, id, f"pace {per_second}", answer)
+
+    pace.__doc__ = "Sends per second from now on, over all lanes and processes."
+    return pace
+
+
+def _rate(text: str) -> float | None:
+    if text == "none":
+        return None
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise typer.BadParameter("a number above 0, or none")
+    return rate
+
+
+def _unblock(noun: str) -> Any:
+    def unblock(
+        id: Id,
+        lane: Annotated[int | None, typer.Option(help="Only this one.")] = None,
+        data: Data = None,
+    ) -> None:
+        async def work(context: Context) -> list[str]:
+            db, opened = await context.db(), []
+            for push_no in await _numbers(db, noun, id):
+                app_no = (await pushes.facts(db, push_no)).app_no
+                for one in (await report.progress(db, push_no)).lanes:
+                    wanted = one.blocked and lane in (None, one.lane)
+                    if wanted and await credentials.unblock(db, app_no, one.lane):
+                        opened.append(f"{one.provider} (lane {one.lane}, was {one.blocked})")
+            return opened
+
+        opened = run(work, data)
+        typer.echo(f"unblocked: {', '.join(opened)}" if opened else "no lane of it is blocked")
+
+    unblock.__doc__ = "Open the blocked credentials that it waits for; they start at a low rate."
+    return unblock
+
+
+# ── words ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _failed(push: PushProgress) -> int:
+    return sum(push.total(name) for name in ("rejected", "dead", "in_doubt"))
+
+
+def _word(phase: str, verdict: str | None) -> str:
+    """The words of the dashboards that services know: pending, sending, completed, cancelled."""
+    return WORDS.get(phase) or verdict or "completed"
+
+
+def _as_json(push: PushProgress) -> dict[str, Any]:
+    summary = {
+        "state": _word(push.phase, push.verdict),
+        "status": status(push),
+        "total": expected(push),
+        "success": push.total("accepted"),
+        "failed": _failed(push),
+        "invalid_tokens": push.invalid_tokens,
+    }
+    return push.model_dump(mode="json") | summary
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return _moment(value) if isinstance(value, datetime) else str(value)
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+_VERBS = (_list, _show, _watch, _pause, _resume, _cancel, _pace, _unblock, _explain, _reconcile)

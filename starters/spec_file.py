@@ -1,0 +1,56 @@
+"""Reading a spec: YAML or JSON, with the place of every mistake in the message."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from clarion.errors import BadSpec
+from clarion.model.spec import CampaignSpec, PushSpec
+
+Spec = TypeVar("Spec", CampaignSpec, PushSpec)
+
+
+def read_spec(path: Path, kind: type[Spec], **overrides: Any) -> Spec:
+    """The spec in a file (`-`: standard input). Overrides that are None say nothing. Raises BadSpec."""
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+    except OSError as error:
+        raise BadSpec(f"{name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadSpec(f"{name} is not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        raise BadSpec(f"{name} is not YAML or JSON{_place(error)}") from None
+    if not isinstance(values, dict):
+        raise BadSpec(f"{name} must hold one object with app, audience and message")
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return kind.model_validate_json(_json(values))
+    except ValidationError as error:
+        raise BadSpec(f"{name} is not a {kind.__name__}:\n{_mistakes(error)}") from None
+
+
+def _json(values: dict[str, Any]) -> str:
+    """As the same spec would travel: a YAML date becomes text, and strict types see what JSON has."""
+    import json
+
+    return json.dumps(values, default=lambda value: value.isoformat())
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    return f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+
+
+def _mistakes(error: ValidationError) -> str:
+    lines = []
+    for mistake in error.errors(include_input=False, include_url=False):
+        place = ".".join(str(part) for part in mistake["loc"]) or "spec"
+        lines.append(f"  {place}: {mistake['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
