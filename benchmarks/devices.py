@@ -1,9 +1,11 @@
-"""Makes a file of devices for demos, tests and measurements: JSON Lines, as `clarion devices import` reads them.
+"""Makes a file of devices for demos, tests and measurements, as `clarion devices import` reads it.
 
 45 % APNs, 45 % FCM, 10 % Web Push over the sandbox's three origins; a share of them is dead. The same seed
 gives the same file. Beside it stands `<file>.dead`, one address a line, for the sandbox to know.
 
-    python -m benchmarks.devices 100000 devices.jsonl --webpush https://127.0.0.1:8443 ...
+    python -m benchmarks.devices 100000 devices.jsonl
+
+The Web Push addresses are those of the running `clarion dev`, or of the origins given with --webpush.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 from clarion.sandbox.webpush import subscription
+from clarion.settings import find_stack
 
 SHARES = {"apns": 0.45, "fcm": 0.45, "webpush": 0.10}
 LOCALES = ("en-US", "en-GB", "zh-Hant-TW", "zh-Hant-HK", "zh-Hans-CN", "de-DE", "fr-FR", "ja-JP")
@@ -91,11 +94,16 @@ def main() -> None:
     words = argparse.ArgumentParser(description="Make a file of devices for the sandbox.")
     words.add_argument("count", type=int)
     words.add_argument("path", type=Path)
-    words.add_argument("--webpush", nargs="+", required=True, metavar="ORIGIN")
+    words.add_argument("--webpush", nargs="+", metavar="ORIGIN")
     words.add_argument("--dead", type=float, default=0.02)
     words.add_argument("--seed", type=int, default=1)
     given = words.parse_args()
-    dead = write(given.path, given.count, given.webpush, dead=given.dead, seed=given.seed)
+    origins = given.webpush or [
+        f"https://127.0.0.1:{port}" for port in (find_stack().sandbox or {}).get("webpush", ())
+    ]
+    if not origins:
+        words.error("this stack has no sandbox: name Web Push origins with --webpush")
+    dead = write(given.path, given.count, origins, dead=given.dead, seed=given.seed)
     print(f"{given.count} devices, {dead} of them dead: {given.path}")
 
 

@@ -33,12 +33,12 @@ async def test_a_rejected_credential_blocks_its_lane(field: Field) -> None:
     assert account.retired == 0
 
 
-@pytest.mark.parametrize("how", ["refuse_connections", "black_hole"])
-async def test_a_provider_is_away(field: Field, how: str) -> None:
+@pytest.mark.parametrize("fault", [{"refuse_connections": True}, {"black_hole": "request"}])
+async def test_a_provider_is_away(field: Field, fault: dict[str, object]) -> None:
     """Refused or swallowed: few requests are wasted, and after the recovery everything is delivered."""
     push = await field.start(pace=3_000)
     await push.until(0.2)
-    await field.stack.sandbox("POST", "/faults", {"provider": "apns", how: True})
+    await field.stack.sandbox("POST", "/faults", {"provider": "apns", **fault})
     await asyncio.sleep(20)
     await field.stack.sandbox("POST", "/clear")
 
