@@ -215,6 +215,9 @@ with entry as materialized (
     and x.registration_no = r.registration_no
     and r.status <> 3 and r.registered_at <= x.seen
   returning 1
+), counted as (
+  update push set retired = push.retired + (select count(*) from retired)
+  where push_no = $1 and exists (select from retired)
 ), handled as (
   delete from retire t using judged
   where t.push_no = $1 and t.batch = judged.batch and t.seq = judged.seq and judged.fate <> 'wait'

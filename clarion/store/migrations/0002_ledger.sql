@@ -32,6 +32,7 @@ create table push (
   estimated_rows bigint not null default 0,
   batch_size int not null default 1000,
   ranges int not null default 0,
+  retired int not null default 0, -- registrations that its answers have ended
 
   -- the control row: read with every claim
   control_version int not null default 0,
@@ -48,6 +49,7 @@ create table push (
 ) with (fillfactor = 50);
 create index push_open on push (push_no) where closed_at is null;
 create index push_campaign on push (campaign_id, push_no) where campaign_id is not null;
+create index push_retries on push (dedup_no) where retry_of is not null;
 create sequence push_n cycle maxvalue 1048575;
 
 -- What a push says. Versions are immutable: a window never mixes two.
