@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from clarion.errors import StackUnavailable
 from tests.support.eventually import eventually, is_alive
 from workers.embedded import keeper as keeping
 from workers.embedded.child import Child
@@ -21,6 +22,18 @@ SLEEP = "import time; print('here', flush=True); time.sleep(60)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     "print('here', flush=True); time.sleep(60)"
+)
+
+
+SLOW = (
+    "import signal, sys, time\n"
+    "def end(*_):\n"
+    "    time.sleep(0.5)\n"
+    "    print('ended', flush=True)\n"
+    "    sys.exit(0)\n"
+    "signal.signal(signal.SIGTERM, end)\n"
+    "print('here', flush=True)\n"
+    "time.sleep(60)\n"
 )
 
 
@@ -117,13 +130,13 @@ async def test_an_interrupt_at_the_terminal_is_not_theirs(child: Callable[..., C
         await one.stop()
 
 
-async def test_children_end_with_their_parent(tmp_path: Path) -> None:
-    """kill -9 of the parent: the kernel tells the child."""
+async def orphan(log: Path, code: str) -> int:
+    """The process id of a child whose parent was killed when it had said "here"."""
     script = f"""
 import asyncio, pathlib, sys
 from workers.embedded.child import Child
 async def main():
-    child = Child("c", [sys.executable, "-c", {SLEEP!r}], log=pathlib.Path({str(tmp_path / "log")!r}))
+    child = Child("c", [sys.executable, "-c", {code!r}], log=pathlib.Path({str(log)!r}))
     await child.start()
     print(child.pid, flush=True)
     await asyncio.sleep(60)
@@ -134,11 +147,41 @@ asyncio.run(main())
     )
     assert parent.stdout is not None
     pid = int(await parent.stdout.readline())
-    await eventually(lambda: (tmp_path / "log").read_text() == "here\n", "it runs")
+    await eventually(lambda: log.read_text() == "here\n", "it runs")
     parent.kill()
     await parent.wait()
+    return pid
+
+
+async def test_children_end_with_their_parent(tmp_path: Path) -> None:
+    """kill -9 of the parent: the kernel tells the child."""
+    pid = await orphan(tmp_path / "log", SLEEP)
 
     await eventually(lambda: not is_alive(pid), "the child ends")
+
+
+async def test_a_start_waits_for_an_orphan(child: Callable[..., Child], tmp_path: Path) -> None:
+    """Whoever a killed supervisor left is waited for while it ends: no two write to one database."""
+    await orphan(tmp_path / "child.log", SLOW)
+    one = child(SLEEP)
+    await one.start()
+    try:
+        assert one.log.read_text().startswith("here\nended\n")
+    finally:
+        await one.stop()
+
+
+async def test_an_orphan_that_stays_is_named(
+    child: Callable[..., Child], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever does not end is named in one error."""
+    monkeypatch.setattr("workers.embedded.child.GONE_SECONDS", 0.2)
+    pid = await orphan(tmp_path / "child.log", STUBBORN)
+    try:
+        with pytest.raises(StackUnavailable, match="another child is running"):
+            await child(SLEEP).start()
+    finally:
+        os.kill(pid, signal.SIGKILL)
 
 
 async def test_ended_children_are_started_again(child: Callable[..., Child], notes: Notes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import pwd
 import signal
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from clarion.errors import StackUnavailable
+
 LOG_BYTES: Final = 16 * 1024 * 1024  # a log beyond this is put aside (one generation) at the next start
+GONE_SECONDS = 20.0  # a server that lost its supervisor ends by itself within seconds
 TETHER: Final = Path(__file__).with_name("tether.py")
 
 
@@ -73,8 +77,13 @@ class Child:
         return self.process is not None and self.process.returncode is None
 
     async def start(self) -> None:
-        """Start it, in a session of its own: a Ctrl-C at the terminal is ours to pass on, in order."""
-        with self._open_log() as log:
+        """Start it, in a session of its own: a Ctrl-C at the terminal is ours to pass on, in order.
+
+        Raises StackUnavailable while an earlier one of the same log is still alive.
+        """
+        await until_gone(self.name, self.log)
+        with _locked_log(self.log) as log:
+            self._log_start = log.tell()
             self.process = await asyncio.create_subprocess_exec(
                 *self._tethered(),
                 stdin=asyncio.subprocess.DEVNULL,
@@ -90,14 +99,6 @@ class Child:
         account = f"{self.account.uid}:{self.account.gid}" if self.account else ""
         parent, ending = str(os.getpid()), str(int(self.stop_signals[0]))
         return [sys.executable, "-I", "-S", str(TETHER), parent, ending, account, *self.command]
-
-    def _open_log(self) -> IO[bytes]:
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".old.log"))
-        log = open(self.log, "ab", opener=_private)  # noqa: SIM115 - the caller closes it
-        self._log_start = log.tell()
-        return log
 
     async def line(self) -> bytes:
         """The next line of its standard output; empty when it closed it."""
@@ -140,6 +141,40 @@ class Child:
             log.seek(max(self._log_start, log.seek(0, os.SEEK_END) - 8_192))
             lines = log.read().decode("utf-8", "replace").strip().splitlines()
         return " | ".join(line.strip() for line in lines[-limit:])
+
+
+async def until_gone(name: str, log: Path) -> None:
+    """Wait for the process that writes to this log: a supervisor that was killed left it, and it is ending.
+
+    Every child holds a lock on its log, with the file itself, until the last of its processes is gone.
+    Raises StackUnavailable when it stays.
+    """
+    deadline = asyncio.get_running_loop().time() + GONE_SECONDS
+    while _is_locked(log):
+        if asyncio.get_running_loop().time() > deadline:
+            raise StackUnavailable(f"another {name} is running: it writes to {log}")
+        await asyncio.sleep(0.05)
+
+
+def _is_locked(log: Path) -> bool:
+    try:
+        with log.open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _locked_log(log: Path) -> IO[bytes]:
+    """The log, opened to be handed over together with its lock."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".old.log"))
+    file = open(log, "ab", opener=_private)  # noqa: SIM115 - the caller closes it
+    fcntl.flock(file, fcntl.LOCK_EX)
+    return file
 
 
 def _private(path: str, flags: int) -> int:

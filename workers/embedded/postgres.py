@@ -21,13 +21,12 @@ import asyncpg
 from clarion.errors import StackUnavailable
 from workers.embedded import ports
 from workers.embedded.binaries import may_enter, postgres_programs, root_state, server_account
-from workers.embedded.child import Child
+from workers.embedded.child import Child, until_gone
 
 MAJOR: Final = "18"
 ROLE: Final = "clarion"
 DATABASE: Final = "clarion"
 READY_SECONDS: Final = 60.0  # a recovery after a crash takes seconds at this max_wal_size
-PREDECESSOR_SECONDS = 20.0  # a server that lost its supervisor ends by itself
 NOT_READY: Final = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
 
 SETTINGS: Final = {
@@ -64,6 +63,7 @@ class Postgres:
         self.port = 0
         self.settings = SETTINGS | (THROW_AWAY if throw_away else {})
         self.throw_away = throw_away
+        self.log = home / "logs" / "postgres.log"
         self.child: Child | None = None
 
     @property
@@ -94,11 +94,11 @@ class Postgres:
 
     async def start(self) -> None:
         """Make the data directory if there is none, start the server and wait until it answers."""
+        await until_gone("PostgreSQL", self.log)
         self.port = ports.choose("PostgreSQL", self.port or self.wanted_port, self.usual_port)
         if not (self.data / "PG_VERSION").exists():
             await self._create()
         self._check_version()
-        await self._wait_for_predecessor()
         self.child = self._server()
         await self.child.start()
         try:
@@ -118,7 +118,7 @@ class Postgres:
         return Child(
             "postgres",
             [postgres_programs(self.account) / "postgres", "-D", self.data, *options],
-            log=self.home / "logs" / "postgres.log",
+            log=self.log,
             env={"LC_ALL": "C", "PATH": os.defpath},  # no PGPORT or PGOPTIONS of whoever starts us
             account=self.account,
             stop_signals=(signal.SIGINT, signal.SIGQUIT),
@@ -131,27 +131,6 @@ class Postgres:
                 f"{self.data} belongs to PostgreSQL {found}, this is {MAJOR}: "
                 "dump it with its own version, or choose another --data"
             )
-
-    async def _wait_for_predecessor(self) -> None:
-        """Wait for a server whose supervisor was killed: it is shutting down, and holds the directory."""
-        deadline = asyncio.get_running_loop().time() + PREDECESSOR_SECONDS
-        while (pid := self._predecessor()) is not None:
-            if asyncio.get_running_loop().time() > deadline:
-                break
-            await asyncio.sleep(0.05)
-        else:
-            return
-        raise StackUnavailable(f"another PostgreSQL (process {pid}) runs on {self.data}")
-
-    def _predecessor(self) -> int | None:
-        """The process that the lock file names, if it is alive and a server (numbers are used again)."""
-        try:
-            pid = int((self.data / "postmaster.pid").read_text().split()[0])
-            os.kill(pid, 0)
-            name = Path(f"/proc/{pid}/comm")
-            return pid if not name.exists() or name.read_text().strip() == "postgres" else None
-        except (OSError, ValueError, IndexError):
-            return None
 
     async def _until_ready(self) -> None:
         """Wait for the first answer; a server that died meanwhile says why in its log."""

@@ -19,7 +19,7 @@ from clarion.errors import StackUnavailable
 from clarion.names import SEARCH_ATTRIBUTES
 from workers.embedded import ports
 from workers.embedded.binaries import beside_python
-from workers.embedded.child import Child
+from workers.embedded.child import Child, until_gone
 
 NAMESPACE: Final = "default"
 READY_SECONDS: Final = 60.0
@@ -61,6 +61,7 @@ class Temporal:
         self.wanted_port, self.wanted_ui_port = port, ui_port
         self.usual_ports = usual_ports
         self.port = self.ui_port = self.metrics_port = self.http_port = 0
+        self.log = home / "logs" / "temporal.log"
         self.child: Child | None = None
 
     @property
@@ -75,11 +76,12 @@ class Temporal:
 
     async def start(self) -> None:
         """Start the server and wait until it answers."""
+        await until_gone("Temporal", self.log)
         self._choose_ports()
         self.child = Child(
             "temporal",
             [beside_python("temporal"), *self._arguments()],
-            log=self.home / "logs" / "temporal.log",
+            log=self.log,
             # Nothing of TEMPORAL_*: that is for clients. The program looks for a profile below HOME.
             env={"PATH": os.defpath, "HOME": str(self.home)},
         )
