@@ -79,7 +79,7 @@ class Registration:
 async def register(
     db: Database, locales: Locales, intake: Intake, fields: Sequence[Mapping[str, Any]]
 ) -> Registered:
-    """Register a few devices, all or none; of two that mean the same address the later one counts.
+    """Register a few devices, none when one is wrong; of two that mean the same address the later counts.
 
     Raises BadRegistration, which names the place in the sequence and the field.
     """
@@ -91,8 +91,24 @@ async def register(
             raise BadRegistration(f"device {place}: {error}" if len(fields) > 1 else str(error)) from None
     kept, dropped = without_duplicates(rows)
     stamp = await db.fetchval("select clock_timestamp()")
-    done = await write(db, locales, intake.app_no, stamp, kept, numbered=True)
+    try:
+        done = await write(db, locales, intake.app_no, stamp, kept, numbered=True)
+    except asyncpg.UniqueViolationError:
+        # What one row knows by its token and another one by its installation is the same phone.
+        done = await _one_by_one(db, locales, intake.app_no, stamp, kept)
     return Registered(done.inserted, done.updated, done.duplicate + dropped, done.numbers)
+
+
+async def _one_by_one(
+    db: Database, locales: Locales, app_no: int, stamp: datetime, rows: Sequence[Row]
+) -> Registered:
+    all_done = [await write(db, locales, app_no, stamp, [row], numbered=True) for row in rows]
+    return Registered(
+        sum(done.inserted for done in all_done),
+        sum(done.updated for done in all_done),
+        sum(done.duplicate for done in all_done),
+        tuple(done.numbers[0] for done in all_done),
+    )
 
 
 def without_duplicates(rows: Sequence[Row]) -> tuple[list[Row], int]:

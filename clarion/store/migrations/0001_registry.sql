@@ -113,7 +113,7 @@ create table registration (
   retired_at timestamptz, -- the last retirement, kept when it comes back
   retired_reason smallint,
   token text not null check (token !~ '[[:cntrl:]\\]'), -- Web Push: "endpoint p256dh auth"
-  unique (device_no, lane, kind)
+  unique (device_no, lane, kind) deferrable -- looked at when a statement ends: two phones may swap addresses
 ) with (fillfactor = 85);
 -- Tokens outgrow what a btree entry may hold, hence the hash.
 create unique index registration_token on registration (app_no, lane, sha256(token::bytea));
