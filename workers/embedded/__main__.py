@@ -114,3 +114,7 @@ def _status(supervisor: Supervisor) -> str:
     }
     rows = "\n".join(f"  {what:<12} {where}" for what, where in places.items())
     return f"Clarion is running. Ctrl-C stops it.\n{rows}"
+
+
+if __name__ == "__main__":
+    main()
