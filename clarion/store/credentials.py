@@ -126,10 +126,9 @@ async def _add(db: Database, seal: Seal, app_no: int, new: NewCredential, *, bef
     if not new.ceiling > 0:
         raise BadCredential("the ceiling must be a rate above 0, in sends per second")
     async with db.transaction() as connection:
-        # The app's row is the lock under which lanes are numbered.
-        lane = await connection.fetchval(SQL.next_lane, app_no)
-        if lane is None:
+        if not await connection.fetchval(SQL.lock_app, app_no):
             raise NotFound(f"there is no app {app_no}")
+        lane = await connection.fetchval(SQL.next_lane, app_no)
         try:
             await connection.execute(
                 SQL.add,

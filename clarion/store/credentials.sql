@@ -1,7 +1,10 @@
+-- name: lock_app
+-- Lanes are numbered under this lock, by a statement of their own: one that waited would not see what was
+-- added meanwhile.
+select true from app where app_no = $1 for no key update;
+
 -- name: next_lane
--- Locks the app, so that two additions cannot take the same number.
-select coalesce((select max(lane) from credential where app_no = a.app_no), 0) + 1
-from app a where app_no = $1 for no key update of a;
+select coalesce(max(lane), 0) + 1 from credential where app_no = $1;
 
 -- name: add
 insert into credential (app_no, lane, name, provider, environment, topic, endpoint, settings, ceiling, secret)
