@@ -61,9 +61,7 @@ class Closing:
         args = {"verdict": input.verdict} | ({"reason": input.reason} if input.reason else {})
         command_id = uuid5(names.COMMANDS, f"{input.push_no}/close/{input.verdict}")
         try:
-            await pushes.command(
-                self._db, input.push_no, command_id, "clarion", "close", args, way="clarion"
-            )
+            await pushes.command(self._db, input.push_no, command_id, "clarion", "close", args, way="clarion")
         except CommandRefused:
             return  # it closes already, with another word: the first one stands
 

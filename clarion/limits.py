@@ -49,6 +49,9 @@ IDLE_LOOKS: Final = 3  # looks with nothing live, nothing changed and no named w
 SENDER_GONE: Final = 15.0  # a process not seen for so long serves no queue
 WORKER_SEEN_EVERY: Final = 5.0
 
+HOUSEKEEPING_EVERY: Final = 60.0
+WATCH_GRACE: Final = 10.0  # a push opened just now is given its workflow
+
 # Temporal. No business time in any of these: deadlines live in the control row.
 WORKFLOW_TASK_TIMEOUT: Final = 3.0
 STICKY_TIMEOUT: Final = 2.0

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     data: Path | None = None
     home: Path | None = None
     metrics_port: int | None = None
+    metrics_host: str = "127.0.0.1"
     temporal_address: str | None = Field(default=None, validation_alias="TEMPORAL_ADDRESS")
     temporal_namespace: str | None = Field(default=None, validation_alias="TEMPORAL_NAMESPACE")
 

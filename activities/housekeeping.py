@@ -1,0 +1,119 @@
+"""What runs every minute beside the work, in one control process at a time.
+
+Partitions for the days to come, quota rows of processes that are gone, retire queues that nobody works off,
+and the watch: an open push without a running workflow is paused, by clarion, with the reason. Nothing is
+resent by itself: a person resumes it, which starts its workflow again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import uuid4
+
+import structlog
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import WorkflowExecutionStatus
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionRequest
+from temporalio.client import Client
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.registrations import retire
+from clarion import limits, names
+from clarion.errors import ClarionError, CommandRefused
+from clarion.model.ledger import Hold
+from clarion.quota import exchange
+from clarion.store import push as pushes
+from clarion.store import running
+from clarion.store.database import Database, is_away
+
+log = structlog.get_logger("clarion.housekeeping")
+
+DAYS_AHEAD = 7
+RETIRE_PUSHES = 100  # retire queues worked off in one round
+ALIVE = ("RUNNING", "PAUSED")  # Temporal's own pause keeps a workflow, too
+
+
+class Housekeeping:
+    """One round a minute, by whoever holds the lock."""
+
+    def __init__(self, db: Database, client: Client) -> None:
+        self._db, self._client = db, client
+
+    async def run(self) -> None:
+        """Keep house until cancelled, whatever fails."""
+        while True:
+            try:
+                await self.round()
+            except (ClarionError, RPCError, OSError) as error:
+                log.warning("housekeeping failed", fault=type(error).__name__)
+            except Exception as error:
+                if not is_away(error):
+                    log.exception("housekeeping failed")
+            await asyncio.sleep(limits.HOUSEKEEPING_EVERY)
+
+    async def round(self) -> bool:
+        """Everything once, if no other process is at it. Whether it was done."""
+        async with running.housekeeper(self._db) as mine:
+            if mine:
+                await running.make_days(self._db, DAYS_AHEAD)
+                await exchange.sweep(self._db)
+                for push_no in await running.to_retire(self._db, RETIRE_PUSHES):
+                    await retire(self._db, push_no)
+                await self.watch()
+        return mine
+
+    async def watch(self) -> list[str]:
+        """Pause open pushes that have lost their workflow; their ids.
+
+        One whose books are being closed sends nothing any more, so its workflow is simply started again.
+        """
+        lost = []
+        for push in await running.open_pushes(self._db, grace=limits.WATCH_GRACE):
+            why = await self._gone(names.push_workflow_id(push.push_id))
+            if why is None or push.hold == Hold.PAUSED:
+                continue
+            lost.append(push.push_id)
+            if push.hold == Hold.CLOSING:
+                await self._start(push.push_id)
+            else:
+                await self._pause(push, f"its workflow {why}: resume starts it again")
+        return lost
+
+    async def _gone(self, workflow_id: str) -> str | None:
+        """What became of a workflow that does not run; None while it does.
+
+        Asked through the raw service: the client's own status type does not know Temporal's pause.
+        """
+        request = DescribeWorkflowExecutionRequest(
+            namespace=self._client.namespace, execution=WorkflowExecution(workflow_id=workflow_id)
+        )
+        try:
+            answer = await self._client.workflow_service.describe_workflow_execution(request)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return "is unknown to Temporal"
+            raise
+        status = WorkflowExecutionStatus.Name(answer.workflow_execution_info.status)
+        word = status.removeprefix("WORKFLOW_EXECUTION_STATUS_")
+        return None if word in ALIVE else f"has ended ({word.lower().replace('_', ' ')})"
+
+    async def _pause(self, push: running.OpenPush, reason: str) -> None:
+        try:
+            await pushes.command(
+                self._db, push.push_no, uuid4(), "clarion", "pause", {"reason": reason}, way="clarion"
+            )
+        except CommandRefused:
+            # It drains, and pause is refused then; or its books were closed while we looked.
+            if push.hold == Hold.DRAINING:
+                await self._start(push.push_id)
+        log.warning("push without a workflow", push=push.push_id, reason=reason)
+
+    async def _start(self, push_id: str) -> None:
+        await self._client.start_workflow(
+            names.PUSH_WORKFLOW,
+            {"id": push_id},
+            id=names.push_workflow_id(push_id),
+            task_queue=names.CONTROL_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+        )

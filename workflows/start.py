@@ -1,0 +1,70 @@
+"""The start contract: the same from Python, Go, the `temporal` command line, HTTP or Nexus.
+
+One JSON object, the spec; the workflow id is `push/{id}` or `campaign/{id}`, and an id in the spec equals
+it. An object without anything but the id starts the workflow of a push again that the ledger knows.
+Whatever else is sent fails the workflow with a reason: a start must never hang.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+from temporalio.exceptions import ApplicationError
+
+from clarion.model.base import Model
+from clarion.model.spec import CampaignSpec, PushSpec
+from clarion.names import ID_PATTERN
+
+Spec = TypeVar("Spec", CampaignSpec, PushSpec)
+Words = TypeVar("Words", bound=Model)
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Generic[Spec]):
+    """Whose workflow it is. Without a spec it goes on with what the ledger has."""
+
+    id: str
+    spec: Spec | None
+
+
+def read_start(kind: type[Spec], prefix: str, workflow_id: str, inputs: Sequence[Any]) -> Start[Spec]:
+    """Check a start. Raises ApplicationError, which fails the workflow with its words."""
+    id = workflow_id.removeprefix(prefix)
+    if id == workflow_id or not ID_PATTERN.match(id):
+        raise _refuse("BadWorkflowId", f"the workflow id must be {prefix} and an id of {ID_PATTERN.pattern}")
+    if len(inputs) != 1 or not isinstance(inputs[0], dict):
+        raise _refuse("BadSpec", f"start with one JSON object, a {kind.__name__}")
+    body = inputs[0]
+    if body.get("id") not in (None, id):
+        raise _refuse("BadSpec", f"id: leave it out, or let it be {id!r} as in the workflow id")
+    if not set(body) - {"id"}:
+        return Start(id, None)
+    try:
+        return Start(id, kind.model_validate(body))
+    except ValidationError as error:
+        raise _refuse("BadSpec", first_words(error, "spec")) from None
+
+
+def read_words(kind: type[Words], given: Any, *, short: str) -> Words:
+    """The input of an update: an object, nothing, or just the value of the field `short`, as people type it.
+
+    Raises ApplicationError.
+    """
+    body = given if isinstance(given, dict) else {} if given is None else {short: given}
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise _refuse("BadInput", first_words(error, "input")) from None
+
+
+def first_words(error: ValidationError, name: str) -> str:
+    """What is wrong and where, without the values: they may be a message's."""
+    found = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, e['loc'])) or name}: {e['msg']}" for e in found[:3])
+
+
+def _refuse(kind: str, words: str) -> ApplicationError:
+    return ApplicationError(words, type=kind, non_retryable=True)
