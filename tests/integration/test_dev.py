@@ -203,6 +203,17 @@ async def test_taken_port(home: Dev, option: str) -> None:
     assert not home.left()
 
 
+async def test_unusable_database_of_the_user(tmp_path: Path) -> None:
+    """A database that does not answer is one clear line."""
+    dev = Dev(tmp_path / "data")
+    dev.spawn(CLARION_DATABASE_URL="postgresql://clarion:secret@127.0.0.1:1/clarion")
+
+    assert await dev.ended() == 1
+    assert dev.printed().splitlines()[-1].startswith("clarion dev: PostgreSQL cannot be reached")
+    assert "secret" not in dev.printed()
+    assert not dev.left()
+
+
 async def test_with_a_database_of_the_user(databases: Databases, tmp_path: Path) -> None:
     """CLARION_DATABASE_URL is used and migrated; no PostgreSQL is started beside it."""
     url = await databases.create()

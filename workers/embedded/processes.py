@@ -49,6 +49,7 @@ def worker(name: str, queues: list[str], stack: Stack, key: Mapping[str, str], l
     environment = base_environment() | {
         "CLARION_DATABASE_URL": stack.database_url or "",
         "CLARION_METRICS_PORT": str(stack.metrics[name]),
+        "CLARION_PROCESS": name,
         "TEMPORAL_ADDRESS": stack.temporal_address or "",
         "TEMPORAL_NAMESPACE": stack.namespace or "",
         **key,
