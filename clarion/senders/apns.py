@@ -1,0 +1,198 @@
+"""The sender for APNs.
+
+A delivery costs a look for the payload, a hash for its apns-id and one request on the connection; everything
+else was encoded when the message was prepared.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from hashlib import sha1
+from typing import Any, Final
+
+from clarion import limits
+from clarion.errors import BadCredential
+from clarion.http2.client import literal
+from clarion.model.message import Message
+from clarion.senders import apns_answers, tokens
+from clarion.senders.answers import Classifier
+from clarion.senders.apns_payload import RULES, priority, push_type, renderings
+from clarion.senders.facts import dedup_key, grows_old, lifetime
+from clarion.senders.link import Access, Link, LinkSender, Surroundings
+from clarion.senders.outcome import ACCEPTED, Outcome
+from clarion.senders.sender import Answered, Prepared, PushFacts, Unsendable
+from clarion.senders.tls import client_tls, load_identity
+from clarion.store.credentials import Credential
+
+HOSTS: Final = {
+    "production": "https://api.push.apple.com",
+    "sandbox": "https://api.sandbox.push.apple.com",
+}
+NAMESPACE: Final = uuid.UUID("6ba1b2a4-2a5c-5d0e-9c3e-0f6f3c1d7e55")  # of the namespaces of pushes
+BAD_TOKEN: Final = "clarion:bad_token"
+_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+_FOREVER: Final = float("inf")
+_ID_HEAD: Final = literal(b"apns-id", b"-" * 36)[:-36]
+
+
+class ApnsPrepared:
+    """A message ready for APNs: payloads by locale, and the headers that all its deliveries share."""
+
+    __slots__ = (
+        "_fixed",
+        "_message",
+        "_push",
+        "body",
+        "extra",
+        "fresh_until",
+        "needs_values",
+        "ready",
+        "space",
+    )
+
+    def __init__(self, push: PushFacts, message: Message, topic: str, *, certificate: bool) -> None:
+        rendered = renderings(message, certificate=certificate)
+        self.needs_values = rendered.needs_values
+        self.ready, self.body = rendered.ready, rendered.body
+        self.space = namespace(push)
+        self._push, self._message = push, message
+        kind = push_type(message)
+        self._fixed = b"".join(
+            (
+                literal(b"apns-topic", (topic + RULES[kind].suffix).encode()),
+                literal(b"apns-push-type", kind.value.encode()),
+                literal(b"apns-priority", b"%d" % priority(message)),
+                literal(b"apns-collapse-id", dedup_key(push, message).encode()),
+            )
+        )
+        self.extra = b""  # ends where the apns-id begins
+        self.fresh_until = 0.0
+
+    def freshen(self, now: float) -> None:
+        """Encode the headers for this moment: an expiration is a time of day."""
+        expires = expiration(self._push, self._message, now)
+        dated = b"" if expires is None else literal(b"apns-expiration", b"%d" % expires)
+        self.extra = self._fixed + dated + _ID_HEAD
+        self.fresh_until = int(now) + 1.0 if grows_old(self._push, self._message) else _FOREVER
+
+
+def namespace(push: PushFacts) -> bytes:
+    """The UUID under which a push's apns-ids are made."""
+    return uuid.uuid5(NAMESPACE, push.push_id).bytes
+
+
+def apns_id(space: bytes, registration_no: int) -> bytes:
+    """uuid5(push, registration) in Apple's form: the same for every attempt at one delivery."""
+    text = sha1(b"%b%d" % (space, registration_no), usedforsecurity=False).hexdigest()
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}".encode()
+
+
+def expiration(push: PushFacts, message: Message, now: float) -> int | None:
+    """apns-expiration: None leaves it to Apple, 0 is now or never, else epoch seconds."""
+    seconds = lifetime(push, message, now)
+    if seconds is None:
+        return 0 if RULES[push_type(message)].now_or_never else None
+    return int(now) + seconds if seconds else 0
+
+
+class ApnsLink(Link):
+    """A connection to Apple."""
+
+    def answered(self, key: Any, status: int, headers: Mapping[bytes, bytes], body: bytes) -> None:
+        """A yes is an empty 200."""
+        if status == 200 and not body:
+            self.proven = True
+            number, answered = key
+            answered(number, ACCEPTED)
+        else:
+            self.tell(key, self.sender.classify(status, headers, body))
+
+
+class ApnsSender(LinkSender):
+    """One APNs credential in this process: a key or certificate, for one bundle id and environment."""
+
+    provider = "apns"
+    token_reasons = frozenset(("apns:ExpiredProviderToken", "apns:InvalidProviderToken"))
+
+    def __init__(self, credential: Credential, around: Surroundings) -> None:
+        self._around = around
+        access = self.access_of(credential)
+        super().__init__(access, around.clock, Classifier(apns_answers.read, around.clock))
+        self._topic = credential.topic or ""
+        self.conclusions = {
+            "apns:ExpiredProviderToken": self.token_refused,
+            "apns:UnrelatedKeyIdInToken": self.reconnect,
+            "apns:TooManyProviderTokenUpdates": self._same_token,
+        }
+
+    def make_link(self, access: Access, token: str | None, *, forced: bool) -> Link:
+        """A connection under this JWT, or under the certificate."""
+        return ApnsLink(self, access, token, forced=forced)
+
+    def access_of(self, credential: Credential) -> Access:
+        """Apple's host for the environment, a JWT or a client certificate."""
+        url = credential.endpoint or HOSTS.get(credential.environment or "")
+        if url is None:
+            raise BadCredential(f"{credential.name}: the environment must be sandbox or production")
+        secret, authorization = credential.secret, None
+        tls = client_tls(credential.settings.get("ca"))
+        if secret["type"] == "certificate":
+            load_identity(tls, secret["certificate"], secret["private_key"])
+        else:
+            authorization = jwt_authorization(self._around, secret)
+        secure = url.startswith("https://")
+        return Access(url, tls if secure else None, limits.request_timeout("apns"), authorization, _headers)
+
+    def prepare(self, push: PushFacts, message: Message) -> ApnsPrepared:
+        """Compile the message. Raises BadSpec when it cannot fit for anybody."""
+        self.reconsider()
+        prepared = ApnsPrepared(push, message, self._topic, certificate=self._access.authorization is None)
+        prepared.freshen(self.clock.time())
+        return prepared
+
+    def post(
+        self,
+        prepared: Prepared,
+        key: int,
+        registration_no: int,
+        token: str,
+        locale: str,
+        variant: int,
+        values: dict[str, Any] | None,
+        answered: Answered,
+    ) -> None:
+        """Frame one request. Raises TooLarge, MissingValue or Unsendable; nothing was framed then."""
+        assert type(prepared) is ApnsPrepared
+        body = prepared.ready.get(locale) or prepared.body(locale, values)
+        # What must not be framed: letters and digits cannot end a path or a header, and Apple knows the rest.
+        if not (token.isalnum() and token.isascii()) or len(token) > limits.TOKEN_BYTES:
+            raise Unsendable(BAD_TOKEN)
+        if prepared.fresh_until < _FOREVER and self.clock.time() >= prepared.fresh_until:
+            prepared.freshen(self.clock.time())
+        link = self._link
+        if link is None:
+            self.refuse(key, answered)
+            return
+        extra = prepared.extra + apns_id(prepared.space, registration_no)
+        try:
+            link.post((key, answered), b"/3/device/" + token.encode(), extra, body)
+        except ConnectionError:
+            self.refuse(key, answered)
+
+    def _same_token(self, link: Link, outcome: Outcome) -> Outcome:
+        """Apple counts the tokens of a connection: the same one on another, unless that was just tried."""
+        if link is self._link and link.proven:
+            self._replace(link)
+            self._connect(link.token, forced=False)
+        return outcome
+
+
+def jwt_authorization(around: Surroundings, secret: dict[str, Any]) -> tokens.SharedAuthorization:
+    """One JWT per team and key, whatever app, topic or lane uses it: Apple counts tokens by key (C03)."""
+    share = tokens.share_in(around.db, around.seal, 0, 0, tokens.jwt_purpose(secret), 1)
+    return tokens.SharedAuthorization(share, tokens.jwt_mint(secret, around.clock), tokens.JWT_RENEW)
+
+
+def _headers(token: str | None) -> list[tuple[bytes, bytes]]:
+    return [] if token is None else [(b"authorization", b"bearer " + token.encode())]
