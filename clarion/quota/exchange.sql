@@ -33,7 +33,7 @@ from (select clock() as clock) c left join sender_ask a on a.at > c.clock - $1;
 
 -- name: limits
 -- $1, $2 app and number of the lanes; $3 pushes
-select app_no || '.' || lane as lane, null::bigint as push_no, c.ceiling as rate, null::real as weight,
+select asked.app_no || '.' || asked.lane as lane, null::bigint as push_no, c.ceiling as rate, null::real as weight,
   extract(epoch from s.since)::float8 as reopened
 from unnest($1::int[], $2::smallint[]) as asked (app_no, lane)
   join credential c using (app_no, lane)
