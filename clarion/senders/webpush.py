@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from clarion import limits
 from clarion.clock import Clock
@@ -46,7 +46,10 @@ FORBIDDEN: Final = Outcome(OutcomeKind.REJECTED, "clarion:bad_endpoint")
 UNREACHABLE: Final = Outcome(OutcomeKind.UNAVAILABLE, "webpush:Unreachable", retry_after=UNREACHABLE_SECONDS)
 NO_ROOM: Final = replace(NOT_SENT, retry_after=1.0)
 QUIET: Final = Outcome(OutcomeKind.THROTTLED, "webpush:Quiet", attempt=False, scope=Scope.HOST)
+BAD_TOKEN: Final = Outcome(OutcomeKind.REJECTED, "clarion:bad_token")
 _WNS: Final = ".notify.windows.com"
+
+Key = tuple[int, Answered]  # what a request is posted under
 
 
 class Prepared:
@@ -262,8 +265,11 @@ class _Place:
         await self.origin.close()
 
     def _post(self, parcel: Parcel) -> None:
-        body = encrypt(parcel.plaintext, parcel.point, parcel.auth)
-        self.origin.post((parcel.key, parcel.answered), parcel.path, parcel.extra, body)
+        try:
+            body = encrypt(parcel.plaintext, parcel.point, parcel.auth)
+            self.origin.post((parcel.key, parcel.answered), parcel.path, parcel.extra, body)
+        except ValueError:  # no point of the curve, or a path that must not be framed
+            self._soon(parcel, BAD_TOKEN)
 
     def _room_changed(self) -> None:
         posted = 0
@@ -291,7 +297,7 @@ class _Place:
     # ── answers ───────────────────────────────────────────────────────────────────────────────────
 
     def _answered(self, key: object, status: int, headers: Mapping[bytes, bytes], body: bytes) -> None:
-        number, answered = key  # type: ignore[misc]
+        number, answered = cast("Key", key)
         self._sender.out -= 1
         outcome = read(status, headers, body)
         if outcome is not ACCEPTED and b"retry-after" in headers:
@@ -310,7 +316,7 @@ class _Place:
         return replace(outcome, retry_after=max(outcome.retry_after, seconds))
 
     def _unanswered(self, key: object, fate: Fate, detail: str) -> None:
-        number, answered = key  # type: ignore[misc]
+        number, answered = cast("Key", key)
         self._sender.out -= 1
         answered(number, UNANSWERED[fate])
 

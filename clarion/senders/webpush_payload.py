@@ -12,7 +12,7 @@ from typing import Any
 
 from clarion.limits import WEBPUSH_PLAINTEXT
 from clarion.model.message import Message
-from clarion.render import Compiled, Rendering, Renderings, present, render, render_languages
+from clarion.render import Compiled, Renderings, present, render, render_languages
 from clarion.senders.facts import dedup_key
 from clarion.senders.sender import PushFacts
 
