@@ -124,17 +124,17 @@ def _start(data: Path, senders: int, more: dict[str, str]) -> subprocess.Popen[b
     data.parent.mkdir(parents=True, exist_ok=True)
     if data.parent.name.startswith("clarion-"):
         data.parent.chmod(0o755)  # ours: PostgreSQL does not run as root, and its user must get through
-    output = (data.parent / f"{data.name}.log").open("ab")
     environment = {**os.environ, **more}
     environment.pop("CLARION_DATABASE_URL", None)
-    return subprocess.Popen(
-        [CLARION, "dev", "--data", data, "--senders", str(senders)],
-        stdout=output,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
-    )
+    with (data.parent / f"{data.name}.log").open("ab") as output:
+        return subprocess.Popen(
+            [CLARION, "dev", "--data", data, "--senders", str(senders)],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
 
 
 async def _ready(stack: Stack) -> None:
