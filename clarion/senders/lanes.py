@@ -18,7 +18,7 @@ from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadCredential, ClarionError
 from clarion.seal import Seal
-from clarion.senders import apns, fcm
+from clarion.senders import apns, fcm, webpush
 from clarion.senders.link import Surroundings
 from clarion.senders.sender import Sender
 from clarion.store import credentials
@@ -50,6 +50,7 @@ Make = Callable[[Credential, Surroundings], KeptSender]
 MAKERS: Final[dict[str, Make]] = {
     "apns": apns.ApnsSender,
     "fcm": fcm.FcmSender,
+    "webpush": webpush.WebPushSender,
 }
 """A sender, not yet started, by provider. Raises BadCredential."""
 

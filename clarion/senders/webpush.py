@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple, cast
 
 from clarion import limits
-from clarion.clock import Clock
 from clarion.errors import BadCredential
 from clarion.http2.client import Fate
 from clarion.http2.frames import Header, literal
@@ -26,8 +25,10 @@ from clarion.render import Renderings
 from clarion.senders.answers import LONGEST_WAIT, NOT_SENT, UNANSWERED, retry_after
 from clarion.senders.endpoint import ForbiddenAddress, Gatekeeper
 from clarion.senders.facts import LONGEST, dedup_key, lifetime, web_topic
+from clarion.senders.link import Surroundings
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
 from clarion.senders.sender import Answered, PushFacts, Unsendable
+from clarion.senders.tls import client_tls
 from clarion.senders.vapid import Vapid
 from clarion.senders.webpush_answers import read
 from clarion.senders.webpush_crypto import encrypt
@@ -82,28 +83,26 @@ class WebPushSender:
 
     provider = "webpush"
 
-    def __init__(self, credential: Credential, clock: Clock, tls: ssl.SSLContext) -> None:
+    def __init__(self, credential: Credential, around: Surroundings) -> None:
         """Raises BadCredential."""
-        self.clock = clock
-        self.tls = tls
-        self._take_up(credential)
+        self.clock = around.clock
+        self.vapid, self.gatekeeper, self.tls = self._taken_up(credential)
         self.out = 0  # posted and not answered
         self._burst = 0
         self._places: dict[str, _Place] = {}
         self._wakes: list[Callable[[], None]] = []
 
-    def _take_up(self, credential: Credential) -> None:
-        secret = credential.secret
+    def _taken_up(self, credential: Credential) -> tuple[Vapid, Gatekeeper, ssl.SSLContext]:
+        secret, settings = credential.secret, credential.settings
         try:
-            self.vapid = Vapid(secret["private_key"], secret["public_key"], secret["subject"], self.clock)
-            self.gatekeeper = Gatekeeper(credential.settings.get("allow", ()))
+            vapid = Vapid(secret["private_key"], secret["public_key"], secret["subject"], self.clock)
+            return vapid, Gatekeeper(settings.get("allow", ())), client_tls(settings.get("ca"))
         except (KeyError, ValueError) as error:
             raise BadCredential(f"credential {credential.name} is not usable for Web Push") from error
 
-    def adopt(self, credential: Credential, tls: ssl.SSLContext) -> None:
+    def adopt(self, credential: Credential) -> None:
         """Take up a changed credential: new connections carry the new key, old ones drain. BadCredential."""
-        self._take_up(credential)
-        self.tls = tls
+        self.vapid, self.gatekeeper, self.tls = self._taken_up(credential)
         for place in list(self._places.values()):
             self._drop(place)
 
