@@ -123,7 +123,7 @@ class WebPushSender:
 
     def post(
         self,
-        prepared: Prepared,
+        prepared: Any,  # Prepared
         key: int,
         registration_no: int,
         token: str,
