@@ -48,12 +48,14 @@ class Value:
         """What stands inside the JSON string for this user. Raises MissingValue."""
         found: Any = values
         for name in self.path:
-            found = found.get(name) if type(found) is dict else None
+            found = found.get(name) if isinstance(found, dict) else None
+        if type(found) is str and found:
+            return escaped(found)
         if found is None or found == "":
             if self.default is None:
                 raise MissingValue("user." + ".".join(self.path))
             return self.default
-        return escaped(found if type(found) is str else plain(found))
+        return escaped(plain(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +112,21 @@ def _value(place: re.Match[str]) -> Value:
 class Rendering:
     """A payload in segments. `constant` is the whole of it when it is the same for everybody."""
 
-    __slots__ = ("_before", "_last", "_most", "constant", "fixed", "least", "limit")
+    __slots__ = ("_most", "_pieces", "_values", "constant", "fixed", "least", "limit")
 
     def __init__(self, segments: Iterable[bytes | Value], limit: int) -> None:
-        self._before: list[tuple[bytes, Value]] = []  # a constant, and the value behind it
-        self._last = b""
+        self._pieces = [b""]  # constants; between two of them the place of a value
+        self._values: list[tuple[int, Value]] = []  # and at which of these places it stands
         for segment in segments:
             if isinstance(segment, bytes):
-                self._last += segment
+                self._pieces[-1] += segment
             else:
-                self._before.append((self._last, segment))
-                self._last = b""
-        self.constant = None if self._before else self._last
+                self._values.append((len(self._pieces), segment))
+                self._pieces += (b"", b"")
+        self.constant = None if self._values else self._pieces[0]
         self.limit = self._most = limit
-        self.fixed = len(self._last) + sum(len(text) for text, _ in self._before)  # bytes without the values
-        self.least = self.fixed + sum(_least(value) for _, value in self._before)
+        self.fixed = sum(map(len, self._pieces))  # bytes without the values
+        self.least = self.fixed + sum(_least(value) for _, value in self._values)
 
     def exempt(self, size: int) -> None:
         """So many of its fixed bytes do not count against the limit."""
@@ -137,10 +139,9 @@ class Rendering:
 
     def fill(self, values: Mapping[str, Any]) -> bytes:
         """The payload of one user. Raises MissingValue and TooLarge."""
-        pieces: list[bytes] = []
-        for text, value in self._before:
-            pieces += (text, value.inside(values))
-        pieces.append(self._last)
+        pieces = self._pieces.copy()
+        for place, value in self._values:
+            pieces[place] = value.inside(values)
         payload = b"".join(pieces)
         if len(payload) > self._most:
             raise TooLarge(f"{len(payload) - self._most} bytes over the limit of {self.limit}")

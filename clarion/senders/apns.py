@@ -1,14 +1,13 @@
 """The sender for APNs.
 
-A delivery costs a look for the payload, a hash for its apns-id and one request on the connection; everything
-else was encoded when the message was prepared.
+A delivery costs a look for the payload, twelve digits of its apns-id and one request on the connection;
+everything else was encoded when the message was prepared.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from hashlib import sha1
 from typing import Any, Final
 
 from clarion import limits
@@ -31,7 +30,6 @@ HOSTS: Final = {
 }
 NAMESPACE: Final = uuid.UUID("6ba1b2a4-2a5c-5d0e-9c3e-0f6f3c1d7e55")  # of the namespaces of pushes
 BAD_TOKEN: Final = "clarion:bad_token"
-_VARIANT: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 _FOREVER: Final = float("inf")
 _ID_HEAD: Final = literal(b"apns-id", b"-" * 36)[:-36]
 
@@ -40,22 +38,14 @@ class ApnsPrepared:
     """A message ready for APNs: payloads by locale, and the headers that all its deliveries share."""
 
     __slots__ = (
-        "_fixed",
-        "_message",
-        "_push",
-        "body",
-        "extra",
-        "fresh_until",
-        "needs_values",
-        "ready",
-        "space",
-    )
+        "_fixed", "_ids", "_message", "_push", "body", "extra", "fresh_until", "needs_values", "ready"
+    )  # fmt: skip
 
     def __init__(self, push: PushFacts, message: Message, topic: str, *, certificate: bool) -> None:
         rendered = renderings(message, certificate=certificate)
         self.needs_values = rendered.needs_values
         self.ready, self.body = rendered.ready, rendered.body
-        self.space = namespace(push)
+        self._ids = apns_ids(push)
         self._push, self._message = push, message
         kind = push_type(message)
         self._fixed = b"".join(
@@ -66,26 +56,25 @@ class ApnsPrepared:
                 literal(b"apns-collapse-id", dedup_key(push, message).encode()),
             )
         )
-        self.extra = b""  # ends where the apns-id begins
+        self.extra = b""  # ends within the apns-id, before the registration's number
         self.fresh_until = 0.0
 
     def freshen(self, now: float) -> None:
         """Encode the headers for this moment: an expiration is a time of day."""
         expires = expiration(self._push, self._message, now)
         dated = b"" if expires is None else literal(b"apns-expiration", b"%d" % expires)
-        self.extra = self._fixed + dated + _ID_HEAD
+        self.extra = self._fixed + dated + _ID_HEAD + self._ids
         self.fresh_until = int(now) + 1.0 if grows_old(self._push, self._message) else _FOREVER
 
 
-def namespace(push: PushFacts) -> bytes:
-    """The UUID under which a push's apns-ids are made."""
-    return uuid.uuid5(NAMESPACE, push.push_id).bytes
+def apns_ids(push: PushFacts) -> bytes:
+    """All but the last twelve digits of a push's apns-ids, which are the registration's number.
 
-
-def apns_id(space: bytes, registration_no: int) -> bytes:
-    """uuid5(push, registration) in Apple's form: the same for every attempt at one delivery."""
-    text = sha1(b"%b%d" % (space, registration_no), usedforsecurity=False).hexdigest()
-    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}".encode()
+    A UUID of version 8 (RFC 9562 §5.8), the same for every attempt at one delivery, which says at sight whose
+    it was; hashing each (version 5) cost four times as much as the rest of a post.
+    """
+    text = uuid.uuid5(NAMESPACE, push.push_id).hex
+    return f"{text[:8]}-{text[8:12]}-8{text[13:16]}-8{text[17:20]}-".encode()
 
 
 def expiration(push: PushFacts, message: Message, now: float) -> int | None:
@@ -174,7 +163,7 @@ class ApnsSender(LinkSender):
         if link is None:
             self.refuse(key, answered)
             return
-        extra = prepared.extra + apns_id(prepared.space, registration_no)
+        extra = b"%b%012x" % (prepared.extra, registration_no)
         try:
             link.post((key, answered), b"/3/device/" + token.encode(), extra, body)
         except ConnectionError:

@@ -13,6 +13,8 @@ import re
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
+
 from clarion.senders.answers import Strangers, parse_object
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
 
@@ -65,14 +67,16 @@ _BY_STATUS: Final[dict[int, Outcome]] = {
     429: _QUOTA,
 }
 _NO_ANSWER: Final = Outcome(OutcomeKind.UNAVAILABLE, "fcm:BAD_ANSWER", maybe=True, retry_after=SERVER_SECONDS)
-_YES: Final = re.compile(rb'\s*\{\s*"name"\s*:\s*"projects/[^"/\s]+/messages/[^"\s]+"\s*\}\s*')
 _ABOUT_THE_TOKEN: Final = re.compile(r"registration[ -_]?token", re.IGNORECASE)
 _strangers = Strangers("fcm")
 
 
 def is_yes(body: bytes) -> bool:
     """Whether the body of a 200 names the message, as FCM's does."""
-    return _YES.fullmatch(body) is not None
+    try:
+        return "/messages/" in orjson.loads(body)["name"]
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def read(status: int, body: bytes) -> Outcome:
