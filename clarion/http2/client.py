@@ -88,8 +88,7 @@ class GoAway:
         self.debug = debug[:1024]  # APNs puts JSON {"reason": …} here
 
     def __str__(self) -> str:
-        said = self.debug[:100].decode("ascii", "replace")
-        said = "".join(letter if letter.isprintable() else "?" for letter in said)
+        said = "".join(chr(byte) if 32 <= byte < 127 else "?" for byte in self.debug[:100])
         return f"goaway {frames.code_name(self.code)}" + (f": {said}" if said else "")
 
 
@@ -329,6 +328,8 @@ class Connection(Endpoint):
             return
         if self._expire(now):
             self._tell_room()
+        else:
+            self.flush()
         if not self._marks or self._marks[-1][1] != self._next:
             self._marks.append((now, self._next))
         if self._next > LAST_STREAM and self.usable:
