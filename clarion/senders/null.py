@@ -32,7 +32,7 @@ class NullSender:
     provider = "null"
 
     def __init__(self, *, delay: float = 0.0, rate: float = float("inf")) -> None:
-        self.delay, self.rate = delay, rate
+        self.delay, self.rate, self.streams = delay, rate, STREAMS
         self._next_at = 0.0  # when the rate allows the next answer
         self._waiting: deque[tuple[float, int, Answered]] = deque()  # in the order of their moments
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
@@ -59,8 +59,8 @@ class NullSender:
         self._waiting.append((max(now + self.delay, self._next_at), key, answered))
 
     def room(self) -> int:
-        """As with a connection of `STREAMS` streams."""
-        return STREAMS - len(self._waiting)
+        """As with a connection of so many streams."""
+        return self.streams - len(self._waiting)
 
     def flush(self) -> None:
         """Answer in a later turn of the loop: never from within `post`."""

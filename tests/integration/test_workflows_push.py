@@ -1,0 +1,317 @@
+"""Pushes on a real Temporal server and a real database, with a provider that is not there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import ApplicationError
+
+from activities.housekeeping import Housekeeping
+from clarion import names
+from clarion.errors import CommandRefused
+from clarion.model.command import CancelMode
+from clarion.store import push as pushes
+from clarion.store.database import Database
+from tests.support.engine import Engine, Push, running_engine
+from tests.support.postgres import Databases
+
+
+@pytest.fixture(scope="module")
+async def engine(databases: Databases, temporal_address: str) -> AsyncIterator[Engine]:
+    """One engine for the module: every test has its own app."""
+    url = await databases.migrated()
+    db = await Database.connect(url, max_size=16)
+    async with running_engine(db, temporal_address) as running:
+        yield running
+    await db.close()
+    await databases.drop(url)
+
+
+async def quiet(push: Push, seconds: float = 0.6) -> int:
+    """How many more are accepted within so many seconds."""
+    before = (await push.counts()).get("accepted", 0)
+    await asyncio.sleep(seconds)
+    return (await push.counts()).get("accepted", 0) - before
+
+
+async def test_a_push_completes_with_exact_counts(engine: Engine) -> None:
+    """Every phone once, the result read back from rows, nothing open, the books balanced."""
+    app = await engine.app(3_500)
+    push = await app.push()
+
+    result = await push.result()
+
+    assert result["verdict"] == "completed"
+    assert {name: n for name, n in result["counts"].items() if n} == {"audience": 3_500, "accepted": 3_500}
+    assert await push.counts() == {"audience": 3_500, "accepted": 3_500}
+
+
+async def test_pause_is_obeyed_and_resume_goes_on_where_it_stood(engine: Engine) -> None:
+    """Paused within a second of the answer; afterwards all are accepted and none was sent twice."""
+    app = await engine.app(2_000, rate=800)
+    push = await app.push()
+    await push.accepted(100)
+
+    answer = await push.handle.pause("a typo", by="ada")
+    await asyncio.sleep(1.0)
+
+    assert answer.hold == "paused"
+    assert await quiet(push) == 0
+    assert dict(await push.row("hold_by, hold_reason")) == {"hold_by": "ada", "hold_reason": "a typo"}
+    progress = await push.handle.progress()
+    assert (progress.phase, progress.hold, progress.hold_reason) == ("running", "paused", "a typo")
+
+    app.sender.rate = float("inf")
+    await push.handle.resume()
+    await push.result()
+    assert await push.counts() == {"audience": 2_000, "accepted": 2_000}
+
+
+async def test_cancel_now_keeps_exact_results(engine: Engine) -> None:
+    """What was accepted stays accepted, what never started is cancelled, nothing is open."""
+    app = await engine.app(3_000, rate=800)
+    push = await app.push()
+    await push.accepted(100)
+
+    await push.handle.cancel(reason="wrong audience")
+    result = await push.result()
+
+    counts = await push.counts()
+    assert result["verdict"] == "cancelled"
+    assert counts["accepted"] >= 100
+    assert counts["cancelled"] > 0
+    assert counts["accepted"] + counts["cancelled"] + counts.get("in_doubt", 0) == counts["audience"] == 3_000
+
+
+async def test_drain_finishes_what_was_begun(engine: Engine) -> None:
+    """Batches begun are finished, the others are cancelled whole; pause is refused meanwhile."""
+    app = await engine.app(20_000, rate=2_000)  # 16 batches of 1,250, three at a time
+    push = await app.push()
+    await push.accepted(200)
+
+    answer = await push.handle.cancel(CancelMode.DRAIN)
+    with pytest.raises(CommandRefused, match="draining"):
+        await push.handle.pause()
+    app.sender.rate = float("inf")
+    await push.result()
+
+    counts = await push.counts()
+    assert answer.hold == "draining"
+    assert counts["accepted"] % 1_250 == 0
+    assert counts["accepted"] >= 1_250
+    assert counts["cancelled"] > 0
+    assert counts["accepted"] + counts["cancelled"] == 20_000
+
+
+async def test_pace_is_kept_over_batches(engine: Engine) -> None:
+    """A pace set at the start and changed on the way is kept within a fifth."""
+    app = await engine.app(1_500, dealt=True)
+    push = await app.push(pace=100)
+    await push.accepted(50)
+
+    slow = await quiet(push, 3.0) / 3.0
+    await push.handle.set_pace(300)
+    await asyncio.sleep(1.5)
+    faster = await quiet(push, 2.0) / 2.0
+    await push.handle.set_pace(None)
+    await push.result()
+
+    assert slow == pytest.approx(100, rel=0.2)
+    assert faster == pytest.approx(300, rel=0.2)
+    assert await push.counts() == {"audience": 1_500, "accepted": 1_500}
+
+
+async def test_request_cancellation_closes_the_books(engine: Engine) -> None:
+    """Temporal's big button means cancel(now), and the workflow shows as Canceled."""
+    app = await engine.app(3_000, rate=800)
+    push = await app.push()
+    await push.accepted(100)
+
+    await push.handle.workflow.cancel()
+    with pytest.raises(WorkflowFailureError):
+        await push.result()
+
+    description = await push.handle.workflow.describe()
+    counts = await push.counts()
+    assert description.status is WorkflowExecutionStatus.CANCELED
+    assert (await push.row("verdict, closed_at is not null as closed")) == ("cancelled", True)
+    assert counts["accepted"] + counts["cancelled"] + counts.get("in_doubt", 0) == 3_000
+
+
+async def test_a_terminated_push_is_paused_and_resumes_where_it_stood(engine: Engine) -> None:
+    """The watch pauses it with the reason; its workflow started again sends the rest and nothing twice."""
+    app = await engine.app(3_000, rate=800)
+    push = await app.push()
+    await push.accepted(100)
+    await push.handle.workflow.terminate("a test")
+    await engine.db.execute(
+        "update push set created_at = now() - interval '1 min' where push_id = $1", push.id
+    )
+
+    lost = await Housekeeping(engine.db, engine.client).watch()
+
+    assert push.id in lost
+    row = await push.row("hold, hold_by, hold_reason")
+    assert row["hold"] == 2
+    assert row["hold_by"] == "clarion"
+    assert "terminated" in row["hold_reason"]
+    app.sender.rate = float("inf")
+    await push.handle.restart()
+    await push.handle.resume()
+    result = await push.result(40)
+    assert result["verdict"] == "completed"
+    assert await push.counts() == {"audience": 3_000, "accepted": 3_000}
+
+
+async def test_a_lost_child_needs_no_rule(engine: Engine) -> None:
+    """A batch terminated in the UI is found again by its open rows once its attempt has let go."""
+    app = await engine.app(3_000, rate=800)
+    push = await app.push()
+    await push.accepted(100)
+
+    await engine.client.get_workflow_handle(names.batch_workflow_id(push.id, 0)).terminate("a test")
+    app.sender.rate = float("inf")
+
+    result = await push.result(40)
+    assert result["verdict"] == "completed"
+    assert await push.counts() == {"audience": 3_000, "accepted": 3_000}
+
+
+async def test_two_pushes_at_once(engine: Engine) -> None:
+    """Pushes over the same phones do not disturb each other."""
+    app = await engine.app(2_500)
+    pair = [await app.push(), await app.push()]
+
+    results = await asyncio.gather(*(push.result() for push in pair))
+
+    assert [result["counts"]["accepted"] for result in results] == [2_500, 2_500]
+
+
+async def test_a_scheduled_push_starts_on_time(engine: Engine) -> None:
+    """Nothing is sent or frozen before its time, and the first answer is there within a second after."""
+    app = await engine.app(50)
+    send_at = datetime.now(UTC) + timedelta(seconds=3)
+    push = await app.push(send_at=send_at)
+
+    await asyncio.sleep(1)
+    progress = await push.handle.progress()
+    counts = await push.counts()
+    await push.result()
+
+    first = await engine.db.fetchval(
+        "select min(d.at) from delivery d join push using (push_no) where push_id = $1 and state = 2", push.id
+    )
+    assert progress.phase == "scheduled"
+    assert counts == {}
+    assert timedelta() <= first - send_at < timedelta(seconds=1)
+
+
+async def test_a_scheduled_push_can_be_cancelled_before_it_is_due(engine: Engine) -> None:
+    """No audience is frozen any more; the result says that nobody was addressed."""
+    app = await engine.app(50)
+    push = await app.push(send_at=datetime.now(UTC) + timedelta(hours=1))
+    await push.handle.cancel()
+
+    result = await push.result()
+
+    assert result["verdict"] == "cancelled"
+    assert await push.counts() == {}
+
+
+async def test_the_deadline_ends_a_paused_push(engine: Engine) -> None:
+    """It runs on during the pause; what was never started is expired."""
+    app = await engine.app(2_000, rate=300)
+    push = await app.push(deadline=datetime.now(UTC) + timedelta(seconds=4))
+    await push.accepted(50)
+    await push.handle.pause()
+
+    result = await push.result()
+
+    counts = await push.counts()
+    assert result["verdict"] == "expired"
+    assert counts["accepted"] + counts["expired"] + counts.get("in_doubt", 0) == 2_000
+
+
+async def test_a_repeated_start_gets_the_stored_result(engine: Engine) -> None:
+    """The same id and spec after the end: the result, at once, and not one more request."""
+    app = await engine.app(200)
+    spec = app.spec()
+    first = await engine.clarion.schedule_push(spec, id="once")
+    before = await first.result()
+
+    again = await engine.clarion.schedule_push(spec, id="once")
+
+    assert await again.result() == before
+    assert before["counts"]["accepted"] == 200
+
+
+async def test_the_same_id_with_other_content_is_refused(engine: Engine) -> None:
+    """The old push is not returned silently: the workflow fails, saying why."""
+    app = await engine.app(20)
+    await (await app.push(id="taken")).result()
+
+    other = await app.push(id="taken", title="another one")
+    with pytest.raises(WorkflowFailureError) as failure:
+        await other.result()
+
+    assert isinstance(failure.value.cause, ApplicationError)
+    assert failure.value.cause.type == "AlreadyExists"
+
+
+async def test_signals_do_the_same_as_updates(engine: Engine) -> None:
+    """The raw UI and command line suffice: pause, resume, cancel without arguments, or with useless ones."""
+    app = await engine.app(2_000, rate=800)
+    push = await app.push()
+    await push.accepted(50)
+
+    await push.handle.workflow.signal("pause", args=[{"what": "ever"}, 7])
+    await asyncio.sleep(1.2)
+    assert await quiet(push) == 0
+    await push.handle.workflow.signal("resume")
+    await push.accepted((await push.counts())["accepted"] + 20)
+    await push.handle.workflow.signal("cancel")
+
+    assert (await push.result())["verdict"] == "cancelled"
+    rows = await engine.db.fetch(
+        "select what, who, way from audit join push using (push_no) where push_id = $1 and way = 'signal'"
+        " order by at",
+        push.id,
+    )
+    assert [tuple(row) for row in rows] == [
+        ("pause", "operator", "signal"),
+        ("resume", "operator", "signal"),
+        ("close", "operator", "signal"),
+    ]
+
+
+async def test_a_repeated_command_acts_once(engine: Engine) -> None:
+    """The same command id again gives the same answer and changes nothing."""
+    app = await engine.app(1_000, rate=200)
+    push = await app.push()
+    await push.accepted(20)
+
+    first = await push.handle.pause(command_id="p1")
+    await push.handle.resume()
+    again = await push.handle.pause(command_id="p1")
+
+    assert again == first
+    assert (await push.row("hold"))["hold"] == 0
+    await push.handle.cancel()
+    await push.result()
+
+
+async def test_a_word_written_directly_is_obeyed(engine: Engine) -> None:
+    """With Temporal away the row itself is written: the senders obey, and the loop finds it."""
+    app = await engine.app(2_000, rate=800)
+    push = await app.push()
+    await push.accepted(50)
+
+    push_no = await pushes.find(engine.db, push.id)
+    await pushes.command(engine.db, push_no, uuid4(), "ada", "close", {"verdict": "cancelled"}, way="direct")
+
+    assert (await push.result())["verdict"] == "cancelled"
