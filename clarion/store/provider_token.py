@@ -15,7 +15,7 @@ from uuid import UUID, uuid4
 
 import asyncpg
 
-from clarion.seal import Seal
+from clarion.seal import BadKey, Seal
 from clarion.store.database import Database
 from clarion.store.sql import beside
 
@@ -79,7 +79,10 @@ async def fetch_shared_token(
 def _opened(seal: Seal, context: str, row: asyncpg.Record | None) -> SharedToken | None:
     if row is None or row["sealed"] is None or not row["usable"]:
         return None
-    token = seal.open(row["sealed"], context).decode()
+    try:
+        token = seal.open(row["sealed"], context).decode()
+    except BadKey:  # sealed under a key that was taken away since: a new one is made
+        return None
     return SharedToken(token, float(row["issued"]), float(row["expires"]))
 
 

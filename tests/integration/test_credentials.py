@@ -340,3 +340,14 @@ async def test_a_minter_that_died_holds_nobody_up(db: Database, monkeypatch: pyt
     )
 
     assert (await fetch_shared_token(db, SEAL, 1, 1, "", 1, Mint(), 3_000.0)).token == "token 1"
+
+
+async def test_a_token_under_a_lost_key_is_made_anew(db: Database) -> None:
+    """Rotating the sealing key needs no care for tokens: they last an hour."""
+    await fetch_shared_token(db, SEAL, 1, 1, "", 1, Mint(), 3_000.0)
+    new = Seal.load(Seal.new_key())
+    mint = Mint()
+    first = await fetch_shared_token(db, new, 1, 1, "", 1, mint, 3_000.0)
+
+    assert await fetch_shared_token(db, new, 1, 1, "", 1, mint, 3_000.0) == first
+    assert mint.made == 1

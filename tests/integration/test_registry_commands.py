@@ -1,4 +1,4 @@
-"""`clarion apps | credentials | devices | workers` on a real database."""
+"""`clarion apps | credentials | devices | users | workers` on a real database."""
 
 from __future__ import annotations
 
@@ -194,13 +194,28 @@ def test_registering_and_listing(stocked: Shell) -> None:
     assert "must be a JSON object" in stocked("devices", "register", "demo", "[]", code=1)
 
 
+def test_users(stocked: Shell) -> None:
+    """A user's choices are said and shown; forgetting leaves nothing to show."""
+    device = {"user_id": "u1", "platform": "ios", "token": "aa", "tags": ["vip"]}
+    stocked("devices", "register", "demo", json.dumps(device))
+
+    assert "marketing, social" in stocked("users", "opt-out", "demo", "u1", "marketing", "social")
+    user = stocked.json("users", "show", "demo", "u1")
+    assert (user["tags"], user["opted_out"]) == (["vip"], ["marketing", "social"])
+    assert "all kinds are sent" in stocked("users", "opt-out", "demo", "u1")
+    assert "vip" in stocked("users", "show", "demo", "u1")
+    assert "kinds of campaigns are" in stocked("users", "opt-out", "demo", "u1", "spam", code=1)
+    assert "forgotten" in stocked("users", "forget", "demo", "u1", "--yes")
+    assert "no user of that id" in stocked("users", "show", "demo", "u1", code=1)
+
+
 def test_workers(shell: Shell) -> None:
     """Nobody serves a queue yet, and the list says so."""
     assert "no worker is alive" in shell("workers", "list")
     assert shell.json("workers", "list", "--all") == []
 
 
-@pytest.mark.parametrize("noun", ["apps", "credentials", "devices", "workers"])
+@pytest.mark.parametrize("noun", ["apps", "credentials", "devices", "users", "workers"])
 def test_every_noun_explains_itself(shell: Shell, noun: str) -> None:
     """--help works without looking for a stack."""
     assert "Usage" in shell(noun, "--help")
