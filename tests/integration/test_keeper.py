@@ -53,11 +53,11 @@ class Notes:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.changes = 0
+        self.changes: list[str] = []
         self.keeper = Keeper(self.lines.append, self._changed)
 
-    def _changed(self) -> None:
-        self.changes += 1
+    async def _changed(self, name: str) -> None:
+        self.changes.append(name)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ async def test_ended_children_are_started_again(child: Callable[..., Child], not
     one.signal(signal.SIGKILL)
 
     await eventually(lambda: notes.keeper.pids.get("worker", first) != first, "it is back")
-    await eventually(lambda: notes.changes == 1, "the restart was announced")
+    await eventually(lambda: notes.changes == ["worker"], "the restart was announced")
     assert not is_alive(first)
     assert notes.lines == ["worker was killed by signal 9 (here); starting it again in 0.5 s"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from clarion.errors import StackUnavailable
@@ -61,8 +61,8 @@ class Backoff:
 class Keeper:
     """Starts services in order, restarts those that end, stops all in reverse order."""
 
-    def __init__(self, say: Callable[[str], None], changed: Callable[[], None]) -> None:
-        """`say` gets one line for people; `changed` is called after every restart: process ids are others."""
+    def __init__(self, say: Callable[[str], None], changed: Callable[[str], Awaitable[None]]) -> None:
+        """`say` gets one line for people; `changed` the name of a child that is back with another id."""
         self._say = say
         self._changed = changed
         self._services: dict[str, Service] = {}
@@ -120,7 +120,7 @@ class Keeper:
         except StackUnavailable as error:
             self._say(f"{name}: {error}")
         else:
-            self._changed()
+            await self._changed(name)
 
 
 def _ended(code: int) -> str:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from clarion.errors import StackUnavailable
-from workers.embedded.child import Child
+from workers.embedded.child import Child, until_gone
+from workers.embedded.ports import is_free
 
 READY_SECONDS: Final = 60.0
 
@@ -32,6 +33,7 @@ class Sandbox:
     async def start(self) -> None:
         """Start it and wait for its one line."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        await until_gone("sandbox", self.log)
         self.child = Child(
             "sandbox",
             [sys.executable, "-P", "-m", "clarion.sandbox", "--data", self.directory, *self._ports()],
@@ -53,7 +55,9 @@ class Sandbox:
             await self.child.stop()
 
     def _ports(self) -> list[str]:
-        return []
+        """The control port as it was; the providers' ports it remembers by itself."""
+        control = self.ports.get("control")
+        return ["--control-port", str(control)] if control and is_free(control) else []
 
     async def _first_line(self, child: Child) -> dict[str, Any]:
         try:

@@ -45,8 +45,9 @@ class Supervisor:
         self.settings = settings
         self.data = options.data
         self.stack = Stack(namespace=NAMESPACE)
-        self.keeper = Keeper(say, self.write)
+        self.keeper = Keeper(say, self._restarted)
         self._say = say
+        self._sandbox: Sandbox | None = None
         self._before = _remembered(options.data)
 
     async def start(self) -> None:
@@ -77,6 +78,16 @@ class Supervisor:
         pids = self.keeper.pids
         self._learn(pids=pids | {"supervisor": os.getpid()} if pids else {})
         self.stack.write(self.data)
+
+    async def _restarted(self, name: str) -> None:
+        """A child is back: its process id is another, and the sandbox may listen elsewhere."""
+        if name == "sandbox" and self._sandbox is not None and self._sandbox.ports != self.stack.sandbox:
+            db = await Database.connect(self.stack.database_url or "", application_name="clarion-dev")
+            try:
+                await self._make_demo(db, self._sandbox)
+            finally:
+                await db.close()
+        self.write()
 
     def _learn(self, **facts: object) -> None:
         self.stack = self.stack.model_copy(update=facts)
@@ -111,8 +122,12 @@ class Supervisor:
         """The simulators, and the app `demo` that is at home there."""
         sandbox = Sandbox(self.data, env=processes.base_environment(), before=self._before.sandbox)
         await self.keeper.start("sandbox", sandbox, stage=SANDBOX)
-        self._learn(sandbox=sandbox.ports)
+        self._sandbox = sandbox
+        await self._make_demo(db, sandbox)
+
+    async def _make_demo(self, db: Database, sandbox: Sandbox) -> None:
         await demo.make(db, self._seal(), sandbox.directory, sandbox.ports)
+        self._learn(sandbox=sandbox.ports)
 
     def _seal(self) -> Seal:
         """The environment's key, or one of our own in a file."""
