@@ -184,7 +184,9 @@ def _write(node: Any, where: str, out: list[bytes | Value]) -> None:
 
 def _write_members(node: dict[str, Any], where: str, out: list[bytes | Value]) -> None:
     for number, (name, member) in enumerate(node.items()):
-        inner = f"{where}.{name}" if where else name
+        inner = f"{where}.{name}" if where else str(name)
+        if not isinstance(name, str):
+            raise BadSpec(f"{inner}: a name in JSON is a text")
         out += (b"," if number else b"", _scalar(name, inner), b":")
         _write(member, inner, out)
 
