@@ -128,7 +128,7 @@ async def prepare(stack: Stack, console: Console, count: int) -> Path:
     origins = [f"https://127.0.0.1:{port}" for port in stack.facts["sandbox"]["webpush"]]
     dead = await asyncio.to_thread(devices.write, file, count, origins, dead=DEAD)
     console.print(f"{count:,} devices in {file}, {dead:,} of them dead", highlight=False)
-    await asyncio.to_thread(run_clarion, stack, console, "devices", "import", file, "--app", "demo")
+    await asyncio.to_thread(run_clarion, stack, console, "devices", "import", "demo", file)
     await bury(stack, Path(f"{file}.dead"))
     return file
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from clarion.senders.answers import Strangers, parse_object
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
 
-_DEVICE_SECONDS: Final = 60.0  # TooManyRequests is about one device token: it may rest a while
+_DEVICE_SECONDS: Final = 2.0  # TooManyRequests is about one device token; Apple names no time
 _JWT_SECONDS: Final = 60.0
 
 _REJECTED: Final = Outcome(OutcomeKind.REJECTED)

@@ -54,7 +54,7 @@ class Field:
         file = stack.data.parent / "devices.jsonl"
         origins = [f"https://127.0.0.1:{port}" for port in stack.facts["sandbox"]["webpush"]]
         await asyncio.to_thread(devices.write, file, PHONES, origins, dead=0.0)
-        await stack.cli("devices", "import", file, "--app", "demo")
+        await stack.cli("devices", "import", "demo", file)
         return cls(stack, file)
 
     async def start(self, **spec: Any) -> Push:
