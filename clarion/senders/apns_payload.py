@@ -187,6 +187,7 @@ def _badge_alone(message: Message) -> bool:
 
 def _check(message: Message, kind: PushType) -> None:
     check_beside_data(message)
+    render({"data": message.data}, limit=0)  # what JSON cannot say is named by where its author put it
     if "aps" in message.data:
         raise BadSpec("data.aps is reserved: give the keys of aps under apns.aps")
     badge = message.apns.aps.get("badge")
