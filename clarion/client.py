@@ -220,7 +220,10 @@ class _Handle:
     async def _command(self, update: str, input: Any, command_id: str | None) -> CommandAnswer:
         try:
             answer: CommandAnswer = await self.workflow.execute_update(
-                update, input, id=command_id or str(uuid4()), result_type=CommandAnswer
+                update,
+                input.model_copy(update={"command_id": command_id or str(uuid4())}),
+                id=str(uuid4()),  # not the command's: Temporal would repeat a stored failure
+                result_type=CommandAnswer,
             )
             return answer
         except WorkflowUpdateFailedError as error:

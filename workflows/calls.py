@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import UUID, uuid5
 
 from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from clarion import limits, names
+from clarion.model.command import CancelInput, PauseInput, ResumeInput, SetPaceInput
+
+Words = PauseInput | ResumeInput | CancelInput | SetPaceInput
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -84,14 +88,20 @@ def words_of(error: BaseException) -> str:
     return error.message if isinstance(error, ApplicationError) else str(error)
 
 
+def command_id(words: Words) -> UUID:
+    """What makes a command repeatable: the id that its sender gave it, else the update's."""
+    update = workflow.current_update_info()
+    assert update is not None
+    return uuid5(names.COMMANDS, f"{workflow.info().workflow_id}/{words.command_id or update.id}")
+
+
 def refusal(error: ActivityError, what: str) -> ApplicationError:
     """What the sender of a command is told when it did not come through."""
     cause = error.cause
     if isinstance(cause, ApplicationError) and cause.non_retryable:
         return ApplicationError(cause.message, type=cause.type, non_retryable=True)
     return ApplicationError(
-        f"the outcome of {what} is unknown: the database did not answer in time. "
-        "It is safe to repeat it with the same update id",
+        f"the outcome of {what} is unknown: the database did not answer in time. It is safe to repeat",
         type="StoreUnavailable",
         non_retryable=True,
     )

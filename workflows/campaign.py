@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeUpdate
@@ -132,7 +132,7 @@ class CampaignWorkflow:
     async def pause(self, request: Any = None) -> CommandAnswer:
         """All open pushes of the campaign, in one statement."""
         words = read_words(PauseInput, request, short="reason")
-        return await self._obey("pause", words.by, {"reason": words.reason})
+        return await self._obey("pause", words, {"reason": words.reason})
 
     @pause.validator
     def _check_pause(self, request: Any = None) -> None:
@@ -142,7 +142,7 @@ class CampaignWorkflow:
     @workflow.update(description='Go on exactly where it stood. Input: nothing, or {"by": "…"}')
     async def resume(self, request: Any = None) -> CommandAnswer:
         """All open pushes of the campaign."""
-        return await self._obey("resume", read_words(ResumeInput, request, short="by").by, {})
+        return await self._obey("resume", read_words(ResumeInput, request, short="by"), {})
 
     @resume.validator
     def _check_resume(self, request: Any = None) -> None:
@@ -156,8 +156,8 @@ class CampaignWorkflow:
         """All open pushes of the campaign."""
         words = read_words(CancelInput, request, short="mode")
         if words.mode is CancelMode.DRAIN:
-            return await self._obey("drain", words.by, {"reason": words.reason})
-        return await self._obey("close", words.by, {"reason": words.reason, "verdict": "cancelled"})
+            return await self._obey("drain", words, {"reason": words.reason})
+        return await self._obey("close", words, {"reason": words.reason, "verdict": "cancelled"})
 
     @cancel.validator
     def _check_cancel(self, request: Any = None) -> None:
@@ -168,7 +168,7 @@ class CampaignWorkflow:
     async def set_pace(self, request: Any = None) -> CommandAnswer:
         """Of each open push of the campaign."""
         words = read_words(SetPaceInput, request, short="pace")
-        return await self._obey("set", words.by, {"pace": words.pace})
+        return await self._obey("set", words, {"pace": words.pace})
 
     @set_pace.validator
     def _check_set_pace(self, request: Any = None) -> None:
@@ -209,21 +209,19 @@ class CampaignWorkflow:
         if self._over:
             raise ApplicationError("the campaign is closed", type="CommandRefused", non_retryable=True)
 
-    async def _obey(self, what: str, by: str, args: dict[str, Any]) -> CommandAnswer:
+    async def _obey(self, what: str, words: calls.Words, args: dict[str, Any]) -> CommandAnswer:
         await self._until_started()
-        update = workflow.current_update_info()
-        assert update is not None
-        command_id = uuid5(names.COMMANDS, f"{workflow.info().workflow_id}/{update.id}")
+        command_id = calls.command_id(words)
         try:
             answers = await self._tell(
-                what, by or OPERATOR, args, "update", command_id, patience=limits.COMMAND_TIMEOUT
+                what, words.by or OPERATOR, args, "update", command_id, patience=limits.COMMAND_TIMEOUT
             )
         except ActivityError as error:
             raise calls.refusal(error, what) from None
         obeyed = [answer for answer in answers.values() if isinstance(answer, CommandAnswer)]
         if not obeyed:
-            words = "; ".join(f"{id}: {answer}" for id, answer in answers.items()) or "no push is open"
-            raise ApplicationError(f"{what} refused: {words}", type="CommandRefused", non_retryable=True)
+            refusals = "; ".join(f"{id}: {answer}" for id, answer in answers.items()) or "no push is open"
+            raise ApplicationError(f"{what} refused: {refusals}", type="CommandRefused", non_retryable=True)
         return obeyed[0]
 
     async def _hear(self, what: str, args: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import asyncio
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from temporalio import workflow
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
@@ -309,7 +309,7 @@ class PushWorkflow:
     async def pause(self, request: Any = None) -> CommandAnswer:
         """In force when acknowledged; running batches obey within one window."""
         words = read_words(PauseInput, request, short="reason")
-        return await self._obey("pause", words.by, {"reason": words.reason})
+        return await self._obey("pause", words, {"reason": words.reason})
 
     @pause.validator
     def _check_pause(self, request: Any = None) -> None:
@@ -320,7 +320,7 @@ class PushWorkflow:
     async def resume(self, request: Any = None) -> CommandAnswer:
         """Also ends a drain that is still going on."""
         words = read_words(ResumeInput, request, short="by")
-        return await self._obey("resume", words.by, {})
+        return await self._obey("resume", words, {})
 
     @resume.validator
     def _check_resume(self, request: Any = None) -> None:
@@ -335,8 +335,8 @@ class PushWorkflow:
         words = read_words(CancelInput, request, short="mode")
         args: dict[str, Any] = {"reason": words.reason}
         if words.mode is CancelMode.DRAIN:
-            return await self._obey("drain", words.by, args)
-        return await self._obey("close", words.by, args | {"verdict": "cancelled"})
+            return await self._obey("drain", words, args)
+        return await self._obey("close", words, args | {"verdict": "cancelled"})
 
     @cancel.validator
     def _check_cancel(self, request: Any = None) -> None:
@@ -347,7 +347,7 @@ class PushWorkflow:
     async def set_pace(self, request: Any = None) -> CommandAnswer:
         """Over all lanes and processes."""
         words = read_words(SetPaceInput, request, short="pace")
-        return await self._obey("set", words.by, {"pace": words.pace})
+        return await self._obey("set", words, {"pace": words.pace})
 
     @set_pace.validator
     def _check_set_pace(self, request: Any = None) -> None:
@@ -383,13 +383,11 @@ class PushWorkflow:
         if self._over or self._phase == "closed":
             raise ApplicationError("the push is closed", type="CommandRefused", non_retryable=True)
 
-    async def _obey(self, what: str, by: str, args: dict[str, Any]) -> CommandAnswer:
-        """One transaction; acknowledged after its commit. The update's id makes it repeatable."""
+    async def _obey(self, what: str, words: calls.Words, args: dict[str, Any]) -> CommandAnswer:
+        """One transaction; acknowledged after its commit."""
         await self._until_open()
-        update = workflow.current_update_info()
-        assert update is not None
-        command_id = uuid5(names.COMMANDS, f"{workflow.info().workflow_id}/{update.id}")
-        command = self._command(what, args, by or OPERATOR, "update", command_id)
+        command_id = calls.command_id(words)
+        command = self._command(what, args, words.by or OPERATOR, "update", command_id)
         try:
             answer = await calls.ops(Commands.command, command, patience=limits.COMMAND_TIMEOUT)
         except ActivityError as error:

@@ -1,4 +1,8 @@
-"""An operator's words to a push or campaign, and what comes back: inputs and results of the updates."""
+"""An operator's words to a push or campaign, and what comes back: inputs and results of the updates.
+
+`command_id` makes a word repeatable: the same one again acts once and gets the same answer. (An update's own
+id will not do: Temporal answers a repeated update id with what it stored, also if that was a failure.)
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,14 @@ class PauseInput(Model):
 
     reason: str = Field(default="", max_length=400)
     by: str = Field(default="", max_length=100)
+    command_id: str | None = Field(default=None, max_length=200)
 
 
 class ResumeInput(Model):
     """Go on where it stood."""
 
     by: str = Field(default="", max_length=100)
+    command_id: str | None = Field(default=None, max_length=200)
 
 
 class CancelInput(Model):
@@ -37,6 +43,7 @@ class CancelInput(Model):
     mode: CancelMode = CancelMode.NOW
     reason: str = Field(default="", max_length=400)
     by: str = Field(default="", max_length=100)
+    command_id: str | None = Field(default=None, max_length=200)
 
 
 class SetPaceInput(Model):
@@ -44,6 +51,7 @@ class SetPaceInput(Model):
 
     pace: float | None = Field(default=None, gt=0)
     by: str = Field(default="", max_length=100)
+    command_id: str | None = Field(default=None, max_length=200)
 
 
 class CommandAnswer(Model):

@@ -145,6 +145,13 @@ class Push:
                 await asyncio.sleep(0.02)
         return now
 
+    async def held(self, *, seconds: float = 10.0) -> Any:
+        """Wait until somebody holds it: hold, hold_by, hold_reason."""
+        async with asyncio.timeout(seconds):
+            while not (row := await self.row("hold, hold_by, hold_reason")) or not row["hold"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return row
+
     async def row(self, columns: str) -> Any:
         """Columns of its row."""
         return await self.engine.db.fetchrow(f"select {columns} from push where push_id = $1", self.id)
