@@ -178,12 +178,15 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off se
 set plan_cache_mode = force_generic_plan as $$
 declare users bigint[]; devices bigint[]; moved bigint[]; mine bigint[]; known bigint[]; targets bigint[];
 begin
-  insert into usr (app_no, user_id)
-    select app, id from (select distinct id from unnest(user_ids) id) x
-    where (select u.user_no from usr u where u.app_no = app and u.user_id = id) is null order by id
-    on conflict do nothing;
   select array_agg((select u.user_no from usr u where u.app_no = app and u.user_id = id) order by n)
     into users from unnest(user_ids) with ordinality x(id, n);
+  if array_position(users, null) is not null then
+    insert into usr (app_no, user_id)
+      select app, id from (select distinct id from unnest(users, user_ids) x(u, id) where u is null) x order by id
+      on conflict do nothing;
+    select array_agg(coalesce(u, (select v.user_no from usr v where v.app_no = app and v.user_id = id)) order by n)
+      into users from unnest(users, user_ids) with ordinality x(u, id, n);
+  end if;
 
   if array_position(profiles, null) is null or cardinality(array_remove(profiles, null)) > 0 then
     -- What a line says replaces what was known: the whole set of tags, and the attributes that it names.
