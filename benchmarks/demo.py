@@ -61,7 +61,8 @@ class Meter:
         used: dict[str, float] = {}
         for name, pid in self._stack.facts["pids"].items():
             family = name.rstrip("0123456789").rstrip("-")
-            used[family] = used.get(family, 0.0) + sum(_cpu_seconds(p) for p in _tree(pid))
+            processes = _tree(pid) if name == "postgres" else (pid,)
+            used[family] = used.get(family, 0.0) + sum(_cpu_seconds(process) for process in processes)
         return used
 
     def microseconds_each(self, deliveries: int) -> dict[str, float]:
