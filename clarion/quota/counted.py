@@ -7,6 +7,7 @@ A process sees its number grow and may start that many since its own start.
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
@@ -57,12 +58,22 @@ def count(
 def _hand_out(
     able: list[Share], accounts: dict[Share, Count], owing: dict[Pair, float], ready: Limits, now: float
 ) -> None:
-    """Whole sends to the most owed, one to a share at most."""
-    while able := [s for s in able if all(ready.get(name, 1.0) >= 1.0 for name in s[:2])]:
-        share = max(able, key=lambda s: (owing[s[:2]], accounts[s].owed))
+    """Whole sends to the most owed, one to a share at most. What is ready only falls."""
+    queues: dict[Pair, list[Share]] = defaultdict(list)  # the most owed last
+    for share in sorted(able, key=lambda s: accounts[s].owed):
+        queues[share[:2]].append(share)
+    heap = [(-owing[pair], i, pair) for i, pair in enumerate(queues)]
+    heapq.heapify(heap)
+    while heap:
+        _, i, pair = heapq.heappop(heap)
+        names = names_of(pair, ready)
+        if any(ready[name] < 1 for name in names):
+            continue
+        share = queues[pair].pop()
         owed, number, _ = accounts[share]
         accounts[share] = Count(owed - 1, number + 1, now)
-        owing[share[:2]] -= 1
-        able.remove(share)
-        for name in names_of(share, ready):
+        for name in names:
             ready[name] -= 1
+        if queues[pair]:
+            owing[pair] -= 1
+            heapq.heappush(heap, (-owing[pair], i, pair))

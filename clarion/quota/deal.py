@@ -14,15 +14,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from clarion.quota.ask import DEAD_SECONDS, Ask, Limits, Pair, Share, Terms
 from clarion.quota.counted import Count, count
 from clarion.quota.learn import Heard, Lane, cooling, listen
-from clarion.quota.payout import Dealt, in_use, pay
+from clarion.quota.payout import Dealt, both, in_use, pay
 from clarion.quota.share import share
 
-LONGEST_STEP = 1.0  # s: after a longer pause nothing is owed for the rest of it
+LONGEST_STEP: Final = 1.0  # s: after a longer pause nothing is owed for the rest of it
+MOST_UNREAD: Final = 16  # deals remembered for a process that asks and never hears the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +116,5 @@ def _note(dealt: Mapping[int, list[Dealt]], rates: Mapping[Share, float], number
     for process, deals in dealt.items():
         if not deals or deals[-1].rates != mine[process]:
             deals.append(Dealt(number, mine[process]))
+        if len(deals) > MOST_UNREAD:
+            deals[:2] = [both(*deals[:2])]

@@ -36,14 +36,15 @@ class Dealer:
         return self._post is not None
 
     async def turn(self) -> None:
-        """Deal once; take over first if nobody deals. Whatever goes wrong: forget all, begin again."""
-        post, self._post = self._post, None  # until its write is acknowledged it knows nothing
-        if post is None:
-            post = await self._take_over()
-            if post is None:
-                return
-        if await self._deal(post):
-            self._post = post
+        """Deal once; take over first if nobody deals."""
+        try:
+            if self._post is None:
+                self._post = await self._take_over()
+            if self._post is not None and not await self._deal(self._post):
+                self._post = None
+        except BaseException:
+            self._post = None  # was it written? Forget all, begin again
+            raise
 
     async def _take_over(self) -> Post | None:
         post = await self._board.take_over()

@@ -14,14 +14,15 @@ from set_config('synchronous_commit', 'off', true)
   left join dealer d on true left join mine m on true;
 
 -- name: take_over
--- Only when the last deal is older than a second, or lies ahead because the clock was set back.
--- No row: another process deals.
-insert into dealer (epoch, number, dealt_at, lanes)
-select (clock() * 1e6)::bigint, (clock() * 10)::bigint, clock(), '{}'
-from set_config('synchronous_commit', 'off', true)
-on conflict (one) do update set epoch = greatest(dealer.epoch + 1, excluded.epoch), dealt_at = excluded.dealt_at
-where abs(excluded.dealt_at - dealer.dealt_at) > 1
-returning epoch, number, lanes, new.dealt_at as clock, coalesce(old.dealt_at, new.dealt_at) as dealt_at;
+-- Only when nobody has dealt or taken over for a second, or did so in a time that a clock set back has yet
+-- to reach. No row: another process deals.
+insert into dealer (epoch, number, dealt_at, taken_at, lanes)
+select (now * 1e6)::bigint, (now * 10)::bigint, now, now, '{}'
+from set_config('synchronous_commit', 'off', true), clock() as now
+on conflict (one) do update
+set epoch = greatest(dealer.epoch + 1, excluded.epoch), taken_at = excluded.taken_at
+where abs(excluded.taken_at - greatest(dealer.dealt_at, dealer.taken_at)) > 1
+returning epoch, number, lanes, taken_at as clock, dealt_at;
 
 -- name: dealt
 select process, number, rates from sender_rates;

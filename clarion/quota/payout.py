@@ -36,6 +36,13 @@ def in_use(deals: Iterable[Dealt], ask: Ask) -> list[Dealt]:
     ]
 
 
+def both(older: Dealt, newer: Dealt) -> Dealt:
+    """The two as one that is in use as long as either might be, at the larger rates."""
+    pairs = older.rates.keys() | newer.rates.keys()
+    larger = {p: max(older.rates.get(p, 0.0), newer.rates.get(p, 0.0)) for p in pairs}
+    return Dealt(newer.number, larger)
+
+
 def pay(
     deserved: Mapping[Share, float], dealt: Mapping[int, Iterable[Dealt]], limits: Limits
 ) -> dict[Share, float]:

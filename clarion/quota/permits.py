@@ -33,6 +33,7 @@ CALL_SECONDS: Final = 1.0  # an exchange that takes longer is given up and repea
 NO_DEALER_SECONDS: Final = 3.0  # after the last deal nothing starts
 HURRY_SECONDS: Final = 0.1  # between exchanges while somebody waits for his first rate
 AT_ONCE_SECONDS: Final = 0.05  # the least between two exchanges
+ANSWER_SECONDS: Final = 0.005  # that an exchange usually takes
 RIPE_SECONDS: Final = 0.31  # from the giving of a counted send to its start: one exchange and a little
 DEALS_TO_LEARN: Final = 3  # one may be under way, one reads the ask, its rates are there
 WATCHED: Final = 50  # answers that the process itself looks back at
@@ -85,10 +86,11 @@ class Tap:
         self._purse.give_back(n)
 
     def next_in(self) -> float:
-        """Seconds until it is worth asking again; at most one period, an exchange may change everything."""
+        """Seconds until it is worth asking again: a permit, or the next exchange, which may change all."""
         now = self._permits.now()
         purse = self._open_purse(now)
-        return limits.EXCHANGE_EVERY if purse is None else min(purse.wait(now), limits.EXCHANGE_EVERY)
+        exchange = self._permits.next_exchange_in(now)
+        return exchange if purse is None else min(purse.wait(now), exchange)
 
     def pace(self) -> float:
         """This attempt's part of the rate granted now, sends per second; finite for unlimited lanes."""
@@ -382,6 +384,10 @@ class Permits:
                 del self._lanes[lane.key]
 
     # ── the loops ─────────────────────────────────────────────────────────────────────────────────
+
+    def next_exchange_in(self, now: float) -> float:
+        """Seconds until there are new rates, if all goes well."""
+        return min(max(0.0, self._due - now) + ANSWER_SECONDS, limits.EXCHANGE_EVERY)
 
     def _hurry(self, seconds: float) -> None:
         """Exchange so long after the last time, at the latest."""

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from math import inf
@@ -35,7 +35,7 @@ from clarion.quota.payout import Dealt
 from clarion.quota.permits import Permits, Tap
 
 DATABASE_AHEAD = 12_345.0  # the database's clock is not ours
-TICK = 0.01
+TICK = 0.02
 
 
 class LoopClock:
@@ -116,10 +116,10 @@ class Line:
         """As the statement of that name."""
         await self._way()
         t, now = self.tables, self.tables.clock()
-        if t.dealer is not None and abs(now - t.dealer["dealt_at"]) <= 1:
+        if t.dealer is not None and abs(now - max(t.dealer["dealt_at"], t.dealer["taken_at"])) <= 1:
             return None
         old = t.dealer or {"epoch": 0, "number": int(now * 10), "dealt_at": now, "lanes": b"{}"}
-        t.dealer = old | {"epoch": max(old["epoch"] + 1, int(now * 1e6)), "dealt_at": now}
+        t.dealer = old | {"epoch": max(old["epoch"] + 1, int(now * 1e6)), "taken_at": now}
         dealt = {p: [Dealt(n, rates_in_use(orjson.loads(r)))] for p, (n, r) in t.rates.items()}
         lanes = lanes_from_json(orjson.loads(old["lanes"]))
         post = Post(t.dealer["epoch"], old["number"], now, old["dealt_at"], lanes, dealt)
@@ -254,6 +254,17 @@ class World:
         """Seconds since the beginning."""
         return asyncio.get_running_loop().time() - self.began
 
+    def warm(self, **rates: float) -> None:
+        """A dealer that died long ago left these rates of lanes ("a1_2" is lane 1.2) behind."""
+        lanes = {key[1:].replace("_", "."): Lane(rate) for key, rate in rates.items()}
+        self.tables.dealer = {
+            "epoch": 1,
+            "number": 1,
+            "dealt_at": self.tables.clock() - 100,
+            "taken_at": self.tables.clock() - 100,
+            "lanes": orjson.dumps(lanes_to_json(lanes)),
+        }
+
     def process(self, *, urgent: bool = False) -> Process:
         """One more sender process."""
         made = Process(self, next(self._numbers), urgent)
@@ -289,9 +300,17 @@ class World:
         """Requests per second in a span of time."""
         return self.count(since, until, **where) / (until - since)
 
-    def dealer(self) -> Process:
-        """Who deals now."""
-        return next(p for p in self.processes if p.permits.dealer.dealing)
+    def dealers(self) -> list[Process]:
+        """Who deals, as far as they know."""
+        return [p for p in self.processes if p.permits.dealer.dealing]
+
+    async def when(self, condition: Callable[[], object], *, patience: float = 60.0) -> None:
+        """Let time pass until it is so."""
+        give_up = self.now + patience
+        while not condition():
+            if self.now > give_up:
+                raise AssertionError("waited in vain")
+            await asyncio.sleep(0.01)
 
     async def until(self, moment: float) -> None:
         """Let time pass."""

@@ -8,6 +8,7 @@ create unlogged table dealer ( -- who deals: one row, fenced by its epoch
   epoch bigint not null, -- microseconds: also after a crash nobody had it before
   number bigint not null, -- of the last deal
   dealt_at float8 not null, -- clock()
+  taken_at float8 not null, -- when the epoch began
   lanes json not null -- what was learned of them, for the next dealer and for operators
 ) with (fillfactor = 20);
 
