@@ -162,6 +162,8 @@ class ServerConnection(Endpoint):
 
     def informational(self, stream_id: int, status: int, headers: Sequence[Header] = ()) -> None:
         """Send a 1xx ahead of the answer."""
+        if stream_id not in self._open:
+            return
         block = self._resize + b"\x08\x03%d" % status + self._encode(headers)
         self._resize = b""
         self._send(frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, block))
