@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from clarion.errors import BadSpec
-from clarion.limits import FCM_PAYLOAD
+from clarion.limits import APNS_PAYLOAD, FCM_PAYLOAD
 from clarion.model.message import FcmOptions, Message, PushType
 from clarion.render import Compiled, Rendering, Renderings, Template, plain, present, render, render_languages
 from clarion.senders import apns_payload
@@ -43,6 +43,9 @@ def renderings(push: PushFacts, message: Message, now: float) -> Renderings:
         tree = _message(push, message, texts, data, now)
         rendering = render(tree, FCM_PAYLOAD, head=_BEHIND_TOKEN, tail=_TAIL)
         rendering.exempt(rendering.fixed - _counted(tree))
+        payload = tree.get("apns", {}).get("payload")
+        if payload is not None and render(_object(payload, "fcm.apns.payload"), APNS_PAYLOAD).excess:
+            raise BadSpec(f"fcm.apns.payload is over Apple's limit of {APNS_PAYLOAD} bytes")
         return rendering
 
     return render_languages(message, rendered, "FCM")
