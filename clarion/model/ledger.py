@@ -61,6 +61,6 @@ class Reason(IntEnum):
     NOT_SENT = 11  # no connection, refused stream: the request surely had no effect
     BAD_TOKEN = 12  # a token that must not be framed; import should have refused it
     BAD_ENDPOINT = 13  # a Web Push endpoint that points where it must not
-    MUST_RESUBSCRIBE = 14  # the Web Push key it was made under was withdrawn: the browser must subscribe again
+    MUST_RESUBSCRIBE = 14  # its Web Push key was withdrawn: the browser must subscribe again
     UNSEEN = 15  # not heard of for so long that it became inactive
     POISON = 99  # six attempts died on it
