@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +17,13 @@ import asyncpg
 import httpx
 import pytest
 
+import clarion
 from clarion.settings import Stack
 from tests.support.dev import CLARION, Dev, environment_of
 from tests.support.eventually import eventually, is_alive
 from tests.support.postgres import Databases, public_home
 
+ROOT = Path(clarion.__file__).resolve().parent.parent
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
@@ -61,6 +64,11 @@ async def ask(url: str, sql: str) -> object:
         await connection.close()
 
 
+def mode(path: Path) -> int:
+    """The permission bits."""
+    return path.stat().st_mode & 0o777
+
+
 def command(dev: Dev, *words: str) -> subprocess.CompletedProcess[str]:
     """Another command line that talks to this stack."""
     return subprocess.run([CLARION, *words, "--data", dev.data], capture_output=True, text=True, timeout=60)
@@ -81,7 +89,7 @@ async def test_stack_file(dev: Dev) -> None:
     """stack.json is private and names every process, alive."""
     stack = dev.stack()
 
-    assert (dev.data / "stack.json").stat().st_mode & 0o777 == 0o600
+    assert mode(dev.data / "stack.json") == 0o600
     assert set(stack.pids) == {
         *("supervisor", "postgres", "temporal", "sandbox", "control", "sender-1", "sender-high")
     }
@@ -201,6 +209,25 @@ async def test_taken_port(home: Dev, option: str) -> None:
     assert f"port {port} for " in home.printed().splitlines()[-1]
     assert home.printed().splitlines()[-1].startswith("clarion dev: ")
     assert not home.left()
+
+
+async def test_from_a_private_checkout() -> None:
+    """Application and data below a directory that only we may enter: it runs, and the mode stays."""
+    place = Path(tempfile.mkdtemp(prefix="clarion-test-"))
+    for room in ("clarion", "workflows", "activities", "workers", "starters"):
+        shutil.copytree(ROOT / room, place / "app" / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", place / "app")
+    dev = Dev(place / "data")
+    try:
+        stack = await dev.start(CLARION_HOME=str(place / "app"))
+        assert environment_of(stack.pids["control"])["PYTHONPATH"].startswith(str(place / "app"))
+        assert stack.database_url is not None
+        assert await ask(stack.database_url, "select count(*) from clarion.credential") == 3
+        assert mode(place) == 0o700
+    finally:
+        await dev.stop()
+        shutil.rmtree((place / "data" / "postgres").resolve(), ignore_errors=True)
+        shutil.rmtree(place)
 
 
 async def test_unusable_database_of_the_user(tmp_path: Path) -> None:
