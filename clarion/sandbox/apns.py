@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -104,7 +103,7 @@ COLLAPSE_BYTES: Final = 64
 PAYLOADS: Final = 4_096
 
 _DEVICE: Final = b"/3/device/"
-_HEX: Final = re.compile(rb"(?:[0-9a-fA-F]{2}){32,256}")
+_HEX: Final = re.compile(rb"[0-9a-fA-F]{64,512}")
 _UUID: Final = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _TOPIC: Final = re.compile(rb"[A-Za-z0-9.-]{1,255}")
 _EXPIRATION: Final = re.compile(rb"[0-9]{1,10}")
@@ -122,12 +121,17 @@ _NO_CONTENT: Final = "null"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is known of a request by its headers: `early` errors come before authorization, others after."""
+    """What is known of a request by its headers: `early` errors come before authorization, others after.
 
+    `plain`: nothing is wrong with them, and the payload has no more rules than to be there and to fit.
+    """
+
+    plain: bool = False
     early: Answer | None = None
     topic_error: Answer | None = None
     late: Answer | None = None
     authorization: bytes | None = None
+    token: bytes | None = None
     topic: str | None = None
     bundle: str | None = None
     push_type: str | None = None
@@ -145,6 +149,11 @@ class Payload:
     shows: bool  # alert, badge or sound
     wakes: bool  # content-available
 
+    @property
+    def silent(self) -> bool:
+        """It wakes the app and shows nothing."""
+        return self.wakes and not self.shows
+
 
 class Apns(Service):
     """api.sandbox.push.apple.com."""
@@ -152,14 +161,13 @@ class Apns(Service):
     provider = "apns"
     hole = b"apns-id"
     hole_form = _UUID
-    path_form = re.compile(rb"/3/device/(?:[0-9a-fA-F]{2}){32,63}")
+    path_form = re.compile(rb"/3/device/[0-9a-fA-F]{64}")  # today's tokens; others go the general way
 
     def __init__(self, shared: Shared, keys: Keys) -> None:
         super().__init__(shared)
         self.keys = keys
         self._payloads: dict[bytes, Payload] = {}
         self._ids = itertools.count(1)
-        self._run = os.urandom(8).hex()
         self._graves: dict[Dead, Answer] = {}
 
     # ---- connections
@@ -222,9 +230,11 @@ class Apns(Service):
         collapse = values.get(b"apns-collapse-id")
         text = topic.decode("ascii", "replace") if topic is not None else None
         return Profile(
+            plain=not topic_reason and not reason and push_type not in ("background", "mdm"),
             topic_error=_ERRORS[topic_reason] if topic_reason else None,
             late=_ERRORS[reason] if reason else None,
             authorization=authorization,
+            token=authorization[7:].strip() if authorization is not None else None,
             topic=text,
             bundle=text.removesuffix(SUFFIXES.get(push_type, "")) if text is not None else None,
             push_type=push_type if b"apns-push-type" in values else None,
@@ -235,20 +245,74 @@ class Apns(Service):
 
     # ---- judging
 
-    def judge(self, conn: Talk, profile: Profile, path: bytes, hole: bytes | None, body: bytes) -> Verdict:
+    def take(
+        self,
+        conn: Talk,
+        stream_id: int,
+        profile: Profile,
+        path: bytes,
+        hole: bytes | None,
+        body: bytes,
+        known: bool = True,
+    ) -> None:
+        """The usual request: nothing that could be wrong with it has changed since the one before."""
+        binding: Binding = conn.memo
+        payload = self._payloads.get(body)
+        now = time.time()
+        if (
+            not known
+            or hole is None
+            or payload is None
+            or not profile.plain
+            or self.rules
+            or binding.current is None
+            or binding.current != profile.token
+            or binding.until < now + self.shared.settings.clock
+            or not binding.raised
+            or binding.certificate is not None
+            or profile.bundle not in (self.keys.topics if binding.topics is None else binding.topics)
+            or not payload.is_object
+            or payload.silent
+            or len(body) > profile.size
+        ):
+            super().take(conn, stream_id, profile, path, hole, body, known)
+            return
+        token = path[len(_DEVICE) :].decode()
+        if self.graves and self.graves.find(token) is not None:
+            super().take(conn, stream_id, profile, path, hole, body, known)
+            return
+        echo = b"%b%b%b00000000-0000-4000-8000-%012x" % (_APNS_ID, hole, _UNIQUE_ID, next(self._ids))
+        self.record(now, OK, token, profile.key, payload.content)
+        conn.answer(stream_id, OK, echo, b"")  # type: ignore[union-attr]
+
+    def judge(
+        self,
+        conn: Talk,
+        profile: Profile,
+        path: bytes,
+        hole: bytes | None,
+        body: bytes,
+        known: bool,
+    ) -> Verdict:
         """Apple's answer."""
-        token = path[len(_DEVICE) :].decode("ascii", "replace")
+        token = path[len(_DEVICE) :].decode("ascii", "replace") if path.startswith(_DEVICE) else ""
         payload = self._payloads.get(body) or self._read(body)
-        answer = self._refusal(conn, profile, path, hole, token, payload, len(body)) or OK
+        is_uuid = known or (hole is not None and _UUID.fullmatch(hole) is not None)
+        is_token = known or (len(token) % 2 == 0 and _HEX.fullmatch(path, len(_DEVICE)) is not None)
+        answer = (
+            self._header_refusal(conn.memo, profile, path, wrong_id=hole is not None and not is_uuid)
+            or self._device_refusal(token, is_token=is_token)
+            or self._payload_refusal(profile, payload, len(body))
+            or OK
+        )
         number = next(self._ids)
-        if hole is None or not _UUID.fullmatch(hole):
-            hole = b"%08x-0000-4000-8000-%012x" % (number >> 48, number & 0xFFFFFFFFFFFF)
-        echo = _APNS_ID + hole
+        echo = _APNS_ID + (hole if hole is not None and is_uuid else self._made_up_id(number))
         if answer is OK:
-            echo += _UNIQUE_ID + b"00000000-0000-4000-8000-%012x" % number
-        if not _HEX.fullmatch(path, len(_DEVICE)):
-            token = safe(token if path.startswith(_DEVICE) else "")
-        return answer, token, profile.key, payload.content, echo, b""
+            echo += _UNIQUE_ID + self._made_up_id(number)
+        return answer, token if is_token else safe(token), profile.key, payload.content, echo, b""
+
+    def _made_up_id(self, number: int) -> bytes:
+        return b"00000000-0000-4000-8000-%012x" % number
 
     def deliver(self, conn: Talk, stream_id: int, verdict: Verdict) -> None:
         """Answer; then mind what answers do to a connection: streams rise and fall, and too much ends it."""
@@ -274,46 +338,30 @@ class Apns(Service):
                 conn.goaway(None, 0, orjson.dumps({"reason": "BadDeviceToken"}))
                 conn.close()
 
-    def _refusal(
-        self,
-        conn: Talk,
-        profile: Profile,
-        path: bytes,
-        apns_id: bytes | None,
-        token: str,
-        payload: Payload,
-        size: int,
+    def _header_refusal(
+        self, binding: Binding, profile: Profile, path: bytes, *, wrong_id: bool
     ) -> Answer | None:
         if profile.early is not None:
             return profile.early
         if not path.startswith(_DEVICE):
             return _ERRORS["MissingDeviceToken" if path == _DEVICE[:-1] else "BadPath"]
-        if apns_id is not None and not _UUID.fullmatch(apns_id):
+        if wrong_id:
             return _ERRORS["BadMessageId"]
-        binding: Binding = conn.memo
-        if (
-            profile.authorization is None
-            or binding.current is None
-            or profile.authorization[7:] != binding.current
-            or binding.until < time.time() + self.shared.settings.clock
-            or binding.certificate is not None
-        ) and (reason := self._unauthorized(binding, profile)) is not None:
+        if (reason := self._unauthorized(binding, profile)) is not None:
             return _ERRORS[reason]
         if profile.topic_error is not None and not (profile.topic is None and self._is_implied(binding)):
             return profile.topic_error
         if (reason := self._topic_refusal(binding, profile)) is not None:
             return _ERRORS[reason]
-        if profile.late is not None:
-            return profile.late
-        return self._device_refusal(token, path) or self._payload_refusal(profile, payload, size)
+        return profile.late
 
     def _unauthorized(self, binding: Binding, profile: Profile) -> str | None:
         if binding.certificate is not None:
             return binding.refuse_certificate()  # an authorization header is ignored beside it
         authorization = profile.authorization
-        if authorization is None or authorization[:7].lower() != b"bearer ":
+        if authorization is None or profile.token is None or authorization[:7].lower() != b"bearer ":
             return "MissingProviderToken"
-        return binding.refuse_token(authorization[7:].strip())
+        return binding.refuse_token(profile.token)
 
     def _is_implied(self, binding: Binding) -> bool:
         """A certificate for one topic needs no header for it."""
@@ -329,10 +377,10 @@ class Apns(Service):
         topics = self.keys.topics if binding.topics is None else binding.topics
         return None if profile.bundle in topics else "TopicDisallowed"
 
-    def _device_refusal(self, token: str, path: bytes) -> Answer | None:
+    def _device_refusal(self, token: str, *, is_token: bool) -> Answer | None:
         if not token:
             return _ERRORS["MissingDeviceToken"]
-        if not _HEX.fullmatch(path, len(_DEVICE)):
+        if not is_token:
             return _ERRORS["BadDeviceToken"]
         if self.graves and (dead := self.graves.find(token)) is not None:
             return self._grave(dead)
@@ -344,8 +392,8 @@ class Apns(Service):
         if not payload.is_object:
             return _ERRORS["PayloadEmpty"]
         if profile.push_type == "background":
-            return None if payload.wakes and not payload.shows else _ERRORS["InvalidPushType"]
-        if profile.push_type is None and payload.wakes and not payload.shows and profile.priority != b"5":
+            return None if payload.silent else _ERRORS["InvalidPushType"]
+        if profile.push_type is None and payload.silent and profile.priority != b"5":
             return _ERRORS["BadPriority"]
         return None
 

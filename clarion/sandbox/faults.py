@@ -18,7 +18,8 @@ A rule is one JSON object: which requests, how many of them, and what happens.
                                    debug data is {"reason": `reason`}, `code` the error code
                 garbage            "body": an answer that is no JSON; "frames": bytes that are no HTTP
                 streams            announce so many concurrent streams, and answer as usual
-                refuse_connections true: nobody listens until `for` is over or the rule is cleared
+                refuse_connections true: open connections are reset, and nobody listens until `for` is over
+                                   or the rule is cleared
     beside      delay              seconds before the answer, alone or with any of the above
                 processed          true: the request takes effect (and is logged so) though its answer is lost
                 now                true: goaway and reset "connection" hit every open connection at once

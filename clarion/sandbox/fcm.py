@@ -154,6 +154,7 @@ class Fcm(Service):
         path: bytes,
         hole: bytes | None,
         body: bytes,
+        known: bool,
     ) -> Verdict:
         """Google's answer."""
         start = body.find(_MARK) + len(_MARK)

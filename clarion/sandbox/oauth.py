@@ -101,13 +101,15 @@ class OAuth(Service):
         """The method is all that counts."""
         return dict(headers)[b":method"]
 
-    def judge(self, conn: Talk, profile: bytes, path: bytes, hole: bytes | None, body: bytes) -> Verdict:
+    def judge(
+        self, conn: Talk, profile: bytes, path: bytes, hole: bytes | None, body: bytes, known: bool
+    ) -> Verdict:
         """A token, or why not."""
         return self._answer(profile, body), "", "null", "null", (), b""
 
-    def record(self, now: float, verdict: Verdict) -> None:
+    def record(self, now: float, answer: Answer, token: str, key: str, content: str) -> None:
         """Counted only: it is no push."""
-        self.tally.add(verdict[0].kind, now)
+        self.tally.add(answer.kind, now)
 
     def error(self, status: int | None, reason: str | None) -> Answer:
         """An OAuth error of this name."""

@@ -237,6 +237,10 @@ class Sandbox:
     def _refuse_connections(self, rule: Rule, seconds: float | None) -> None:
         for listener in self._ports_of(rule):
             listener.close()
+        for service in self._served(rule):
+            for conn in list(service.connections):
+                rule.hits += 1
+                conn.abort()
         if seconds is not None:
             task = asyncio.create_task(self._reopen_after(rule, float(seconds)))
             self._reopening.add(task)

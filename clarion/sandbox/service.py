@@ -144,8 +144,10 @@ class Service:
         """What is to be known of headers (without path and hole) before a body is seen."""
         raise NotImplementedError
 
-    def judge(self, conn: Talk, profile: Any, path: bytes, hole: bytes | None, body: bytes) -> Verdict:
-        """What the provider says. `path` and `hole` may be of any form."""
+    def judge(
+        self, conn: Talk, profile: Any, path: bytes, hole: bytes | None, body: bytes, known: bool
+    ) -> Verdict:
+        """What the provider says. `path` and `hole` may be of any form unless it is `known` to be right."""
         raise NotImplementedError
 
     def error(self, status: int | None, reason: str | None) -> Answer:
@@ -180,23 +182,30 @@ class Service:
     ) -> None:
         """Any request: the general way."""
         hole = next((value for name, value in headers if name == self.hole), None) if self.hole else None
-        self.take(conn, stream_id, self.profile(headers), path, hole, body)  # type: ignore[arg-type]
+        profile = self.profile(headers)
+        self.take(conn, stream_id, profile, path, hole, body, False)  # type: ignore[arg-type]
 
     def take(
-        self, conn: Talk, stream_id: int, profile: Any, path: bytes, hole: bytes | None, body: bytes
+        self,
+        conn: Talk,
+        stream_id: int,
+        profile: Any,
+        path: bytes,
+        hole: bytes | None,
+        body: bytes,
+        known: bool = True,
     ) -> None:
         """Judge, log, answer; or whatever a rule wants."""
         now = time.time()
-        verdict = self.judge(conn, profile, path, hole, body)
+        verdict = self.judge(conn, profile, path, hole, body, known)
         if self.rules and (rule := self._rule_for(verdict[1])) is not None:
             self._play(rule, conn, stream_id, now, verdict)
             return
-        self.record(now, verdict)
+        self.record(now, *verdict[:4])
         self.deliver(conn, stream_id, verdict)
 
-    def record(self, now: float, verdict: Verdict) -> None:
-        """Count it and write its line."""
-        answer, token, key, content, _, _ = verdict
+    def record(self, now: float, answer: Answer, token: str, key: str, content: str) -> None:
+        """Count it and write its line; token, key and content as they stand in JSON."""
         self.tally.add(answer.kind, now)
         self.shared.log.add(
             f'{{"t":{now:.6f},{self._line}{token}","status":{answer.status},'
@@ -225,7 +234,8 @@ class Service:
             verdict = (*verdict[:5], _GARBAGE)
         act = partial(self._act, rule, conn, stream_id, verdict)
         lost = effect in _SWALLOWED and rule.value not in ("graceful", "body")
-        self.record(now, (_SWALLOWED[effect], *verdict[1:]) if lost and not rule.processed else verdict)
+        answer = _SWALLOWED[effect] if lost and not rule.processed else verdict[0]
+        self.record(now, answer, *verdict[1:4])
         if rule.delay:
             asyncio.get_running_loop().call_later(rule.delay, act)
         else:
@@ -298,5 +308,6 @@ class Silence:
         """Never answered."""
         service = self._service
         hole = next((value for name, value in headers if name == service.hole), None)
-        verdict = service.judge(conn, service.profile(headers), path, hole, body)  # type: ignore[arg-type]
-        service.record(time.time(), (_SWALLOWED["black_hole"], *verdict[1:]))
+        profile = service.profile(headers)
+        verdict = service.judge(conn, profile, path, hole, body, False)  # type: ignore[arg-type]
+        service.record(time.time(), _SWALLOWED["black_hole"], *verdict[1:4])

@@ -44,6 +44,7 @@ class SwiftHandler(Handler, Protocol):
         path: bytes,
         hole: bytes | None,
         body: bytes,
+        known: bool = True,
     ) -> None:
         """A complete request of a known profile, its path and hole in their forms."""
 

@@ -155,7 +155,9 @@ class WebPush(Service):
 
     # ---- judging
 
-    def judge(self, conn: Talk, profile: Profile, path: bytes, hole: bytes | None, body: bytes) -> Verdict:
+    def judge(
+        self, conn: Talk, profile: Profile, path: bytes, hole: bytes | None, body: bytes, known: bool
+    ) -> Verdict:
         """The push service's answer, and what the browser makes of it."""
         match = _PATH.fullmatch(path)
         segment = match[1].decode() if match is not None else ""
