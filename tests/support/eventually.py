@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable
 
 
-async def eventually(condition: Callable[[], bool], what: str, *, seconds: float = 20.0) -> None:
+async def eventually(
+    condition: Callable[[], bool], what: str = "the condition holds", *, seconds: float = 20.0
+) -> None:
     """Wait until the condition holds; AssertionError, naming it, when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
