@@ -15,7 +15,7 @@ from rich.text import Text
 
 from clarion.model.command import PushProgress
 
-LOOK_EVERY = 0.5
+LOOK_EVERY = 0.5  # seconds between two looks at the ledger
 PLAIN_EVERY = 5.0  # without a terminal: a line so often
 RATE_SECONDS = 5.0
 COUNTS = ("accepted", "rejected", "suppressed", "retry", "expired", "cancelled", "dead", "in_doubt")
