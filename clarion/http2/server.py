@@ -28,6 +28,7 @@ _GONE: Final = object()
 _FORBIDDEN: Final = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
+_PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _STATUSES: Final = {
     200: b"\x88",
     204: b"\x89",
@@ -518,7 +519,7 @@ def _request(headers: list[Header]) -> _Request:
             break
         pseudo[name] = value
         count += 1
-    if len(pseudo) != count or count > 4:
+    if len(pseudo) != count or not pseudo.keys() <= _PSEUDO:
         raise StreamError("pseudo-headers twice, or unknown ones")
     names = [name for name, _ in headers[count:]]
     if not _FORBIDDEN.isdisjoint(names) or any(name[0] == 58 for name in names):

@@ -257,6 +257,7 @@ class Answering(Handler):
         self.answer: Callable[[ServerConnection, int, str], object] = lambda conn, stream, key: conn.respond(
             stream, 200, [(b"apns-id", b"0")]
         )
+        self.on_headers: Callable[[list[tuple[bytes, bytes]]], object] = lambda headers: None
         self.options: dict[str, Any] = {}
 
     def factory(self) -> ServerConnection:
@@ -279,4 +280,5 @@ class Answering(Handler):
         """Remember and answer."""
         key = path.rsplit(b"/", 1)[-1].decode()
         self.seen.append(key)
+        self.on_headers(headers)
         self.answer(conn, stream_id, key)
