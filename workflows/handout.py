@@ -81,10 +81,17 @@ class State:
         self.barred.update(dict.fromkeys(child.batches, now + STARTED_ALREADY))
         self.next_look = min(self.next_look, now + STARTED_ALREADY)
 
-    def planned(self, fault: str | None = None) -> None:
-        """The plan is made, or cannot be made."""
+    def planned(self, ranges: int) -> None:
+        """The plan is made: its ranges can be frozen without asking for them."""
         self.planning = False
-        self.fault = fault or self.fault
+        if self.last is not None:
+            first = tuple(range(min(ranges, limits.STOCK)))
+            self.last = self.last.model_copy(update={"ranges": ranges, "to_freeze": first})
+
+    def plan_failed(self, fault: str) -> None:
+        """The plan cannot be made."""
+        self.planning = False
+        self.fault = fault
         self.wanted = True
 
     def range_frozen(self, range_no: int, fault: str | None = None) -> None:

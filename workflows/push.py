@@ -198,14 +198,13 @@ class PushWorkflow:
         self._changed = False
 
     async def _plan(self) -> None:
-        fault = None
+        input = PlanInput(push_no=self._opened.push_no)
         try:
-            await calls.bulk(
-                Audiences.plan, PlanInput(push_no=self._opened.push_no), summary="plan the audience"
-            )
+            plan = await calls.bulk(Audiences.plan, input, summary="plan the audience")
         except ActivityError as error:
-            fault = calls.words_of(error)
-        self._state.planned(fault)
+            self._state.plan_failed(calls.words_of(error))
+        else:
+            self._state.planned(plan.ranges)
         self._changed = True
 
     async def _freeze(self, range_no: int) -> None:

@@ -48,4 +48,9 @@ class Outcome:
 ACCEPTED = Outcome(OutcomeKind.ACCEPTED)
 
 # Reasons that mean "wrong device for this credential" when nearly every device of a push says so.
-WRONG_DEVICE = ("apns:BadDeviceToken", "apns:DeviceTokenNotForTopic", "fcm:SENDER_ID_MISMATCH")
+WRONG_DEVICE = (
+    "apns:BadDeviceToken",
+    "apns:DeviceTokenNotForTopic",
+    "fcm:SENDER_ID_MISMATCH",
+    "fcm:INVALID_TOKEN",
+)

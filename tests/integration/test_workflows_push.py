@@ -9,7 +9,9 @@ from uuid import uuid4
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
+from temporalio.worker import Replayer
 
 from activities.housekeeping import Housekeeping
 from clarion import names
@@ -19,6 +21,7 @@ from clarion.store import push as pushes
 from clarion.store.database import Database
 from tests.support.engine import Engine, Push, running_engine
 from tests.support.postgres import Databases
+from workers import runtime
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +318,19 @@ async def test_a_word_written_directly_is_obeyed(engine: Engine) -> None:
     await pushes.command(engine.db, push_no, uuid4(), "ada", "close", {"verdict": "cancelled"}, way="direct")
 
     assert (await push.result())["verdict"] == "cancelled"
+
+
+async def test_every_history_of_this_module_replays(engine: Engine) -> None:
+    """Pushes, batches and what was done to them: the code decides the same again."""
+    replayer = Replayer(
+        workflows=runtime.WORKFLOWS,
+        workflow_runner=runtime.runner(),
+        data_converter=pydantic_data_converter,
+    )
+    kinds = set()
+    async for execution in engine.client.list_workflows("ExecutionStatus != 'Running'", limit=60):
+        handle = engine.client.get_workflow_handle(execution.id, run_id=execution.run_id)
+        await replayer.replay_workflow(await handle.fetch_history())
+        kinds.add(execution.workflow_type)
+
+    assert kinds >= {"PushWorkflow", "BatchWorkflow"}

@@ -140,7 +140,7 @@ class World:
             self.state.wake()
         if actions.plan:
             self.ledger.ranges = len(self.ledger.unfrozen)
-            self.state.planned()
+            self.state.planned(self.ledger.ranges)
         for number in actions.freeze:
             assert number not in self.freezes
             self.freezes[number] = self.now + self.random.uniform(0.1, 3)

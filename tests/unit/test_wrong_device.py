@@ -1,0 +1,13 @@
+"""The 30 % rule watches exactly the answers that the classify tables call suspect and that retire."""
+
+from __future__ import annotations
+
+from clarion.senders import apns_answers, fcm_answers
+from clarion.senders.outcome import WRONG_DEVICE
+
+
+def test_the_reasons_watched_are_those_of_the_tables() -> None:
+    """A code that a table learns later is not forgotten here."""
+    outcomes = [*apns_answers.TABLE.values(), *fcm_answers.TABLE.values(), fcm_answers.INVALID_TOKEN]
+
+    assert {one.reason for one in outcomes if one.suspect and one.retire} == set(WRONG_DEVICE)
