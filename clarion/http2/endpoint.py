@@ -45,8 +45,8 @@ class Endpoint(frames.FrameReader, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Remember the transport and let it hold 64 KB beyond what the socket takes."""
         self._transport = cast(asyncio.Transport, transport)
-        # Under TLS two buffers lie one behind the other, and the inner one already holds 64 KB. The outer must
-        # take our hello, which waits there until the handshake's last byte is dealt with.
+        # Under TLS two buffers lie one behind the other, and the inner one already holds 64 KB. The outer
+        # must take our hello, which waits there until the handshake's last byte is dealt with.
         tls = transport.get_extra_info("ssl_object") is not None
         self._transport.set_write_buffer_limits(high=4_096 if tls else CHUNK)
 

@@ -241,6 +241,8 @@ class ServerConnection(Endpoint):
 
     def abort(self) -> None:
         """Die suddenly, with a TCP reset."""
+        if self._ended:
+            return
         socket = self._transport.get_extra_info("socket")
         if socket is not None:
             socket.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
