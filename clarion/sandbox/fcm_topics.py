@@ -106,7 +106,10 @@ class Topics:
         if parts is None:
             return NOT_FOUND
         token, topic = unquote(parts[2]), unquote(parts[3]) if parts[3] else None
-        query = {name: values[0] for name, values in parse_qs(parts[4] or "").items()}
+        # Both spellings: the reference has topicName, Google's own SDK sends topic_name.
+        query = {
+            name.replace("_", "").lower(): values[0] for name, values in parse_qs(parts[4] or "").items()
+        }
         if not TOKEN_FORM.fullmatch(token):
             return google_error(
                 "INVALID_ARGUMENT", "The registration token is not a valid FCM registration token"
@@ -115,13 +118,13 @@ class Topics:
             return google_error("NOT_FOUND")
         if topic is None:
             return self._collection(method, project, token, query)
-        return self._item(method, project, token, topic, allow_missing=query.get("allowMissing") == "true")
+        return self._item(method, project, token, topic, allow_missing=query.get("allowmissing") == "true")
 
     def _collection(self, method: bytes, project: str, token: str, query: Mapping[str, str]) -> Answer:
         topics = self._of.get((project, token), {})
         if method == b"GET":
             return self._list(list(topics.values()), query)
-        topic = query.get("topicName", "")
+        topic = query.get("topicname", "")
         if method != b"POST":
             return NOT_FOUND
         if not TOPIC_FORM.fullmatch(topic):
@@ -147,7 +150,7 @@ class Topics:
         return _ok(self._of[project, token][topic].resource())
 
     def _list(self, found: list[Subscription], query: Mapping[str, str]) -> Answer:
-        size, start = query.get("pageSize", str(PAGE)), query.get("pageToken", "0")
+        size, start = query.get("pagesize", str(PAGE)), query.get("pagetoken", "0")
         if not size.isdecimal() or not start.isdecimal():
             return bad_request("page_token", "Invalid page")
         end = int(start) + (int(size) or PAGE)

@@ -20,13 +20,14 @@ from clarion.sandbox.fcm import Fcm
 from clarion.sandbox.front import Listener
 from clarion.sandbox.log import RequestLog
 from clarion.sandbox.oauth import OAuth
-from clarion.sandbox.service import Service, Settings, Shared
+from clarion.sandbox.service import Service, Settings, Shared, Talk
 from clarion.sandbox.webpush_dialects import DIALECTS
 from clarion.sandbox.webpush_service import WebPush
 
 ORIGINS: Final = ("google", "mozilla", "apple")
 LOG: Final = "requests.jsonl"
 PORTS: Final = "ports.json"
+CLOSING: Final = 20  # hundredths of a second for connections to close by themselves
 _BOTH: Final = ("h2", "http/1.1")
 
 
@@ -82,11 +83,23 @@ class Sandbox:
             task.cancel()
         for listener in self.listeners.values():
             listener.close()
-        for service in self.services:
-            for conn in list(service.connections):
-                conn.close()
-        await asyncio.sleep(0)
+        await self._hang_up()
         self.log.close()
+
+    async def _hang_up(self) -> None:
+        """Close every connection; who does not close its own end at once is cut off."""
+        for conn in self._all_connections():
+            conn.close()
+        for _ in range(CLOSING):
+            if not self._all_connections():
+                return
+            await asyncio.sleep(0.01)
+        for conn in self._all_connections():
+            conn.abort()
+        await asyncio.sleep(0.01)
+
+    def _all_connections(self) -> list[Talk]:
+        return [conn for service in self.services for conn in service.connections]
 
     async def __aenter__(self) -> Sandbox:
         await self.start()
