@@ -232,7 +232,10 @@ class LinkSender(ABC):
 
     async def close(self) -> None:
         """Give up all connections."""
+        task = self._task
         self._stop_task()
+        if task is not None:
+            await asyncio.wait([task])  # it may have a right to mint to give back
         links = [link for link in (self._link, self._next, *self._old) if link is not None]
         self._link, self._next, self._old = None, None, []
         for link in links:
