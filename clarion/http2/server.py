@@ -241,7 +241,7 @@ class ServerConnection(Endpoint):
 
     def abort(self) -> None:
         """Die suddenly, with a TCP reset."""
-        if self._ended:
+        if self._ended or self._transport is None:  # or still in the handshake
             return
         socket = self._transport.get_extra_info("socket")
         if socket is not None:
