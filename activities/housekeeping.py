@@ -8,6 +8,7 @@ resent by itself: a person resumes it, which starts its workflow again.
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
 import structlog
@@ -115,5 +116,6 @@ class Housekeeping:
             {"id": push_id},
             id=names.push_workflow_id(push_id),
             task_queue=names.CONTROL_QUEUE,
+            task_timeout=timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT),
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         )

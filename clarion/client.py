@@ -12,6 +12,7 @@ travel as references. This is the one module of the library that imports tempora
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
@@ -24,7 +25,7 @@ from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from clarion import names
+from clarion import limits, names
 from clarion.errors import AlreadyExists, BadSpec, CommandRefused, NotFound, StackUnavailable
 from clarion.model.command import (
     CancelInput,
@@ -39,6 +40,7 @@ from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.store import content
 from clarion.store.database import Database
 
+TASK_TIMEOUT = timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT)  # ten would be a killed worker's silence
 SPEC_MEMO = "spec"  # the digest of the spec, so that a repeated start is recognised without the database
 
 Spec = TypeVar("Spec", CampaignSpec, PushSpec)
@@ -149,6 +151,7 @@ class Clarion:
                 spec,
                 id=workflow_id,
                 task_queue=names.CONTROL_QUEUE,
+                task_timeout=TASK_TIMEOUT,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
                 memo={SPEC_MEMO: digest},
@@ -241,6 +244,7 @@ class _Handle:
                 {"id": self.id},
                 id=self.workflow_id,
                 task_queue=names.CONTROL_QUEUE,
+                task_timeout=TASK_TIMEOUT,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             )
         except RPCError as error:

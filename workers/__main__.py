@@ -8,11 +8,15 @@ import os
 import sys
 from collections.abc import Sequence
 
+import structlog
+
 from clarion import names
-from clarion.errors import StackUnavailable
+from clarion.errors import ClarionError
 from clarion.settings import Settings, find_stack
 from workers import logs
 from workers.runtime import Process
+
+log = structlog.get_logger("clarion.workers")
 
 CONTROL = (names.CONTROL_QUEUE, names.OPS_QUEUE, names.BULK_QUEUE)
 
@@ -38,9 +42,12 @@ async def serve(given: Sequence[str]) -> int:
         settings = Settings()
         process = Process(given, find_stack(settings.data, settings), settings)
         await process.run()
-    except StackUnavailable as error:
+    except ClarionError as error:  # no stack, no key
         print(f"workers: {error}", file=sys.stderr)
         return 2
+    except Exception:
+        log.exception("a worker died")
+        return 1
     # Temporal's threads may still be giving back what they hold: ending at once can abort the interpreter.
     await asyncio.sleep(0.1)
     return 0

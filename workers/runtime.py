@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import socket
@@ -17,7 +18,14 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
+from temporalio.runtime import (
+    LogForwardingConfig,
+    LoggingConfig,
+    PrometheusConfig,
+    Runtime,
+    TelemetryConfig,
+    TelemetryFilter,
+)
 from temporalio.service import RPCError
 from temporalio.worker import Interceptor, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -169,6 +177,7 @@ class Process:
         self._stop = asyncio.Event()
         self._sending: Sending | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._made: Runtime | None = None
 
     async def run(self) -> None:
         """Serve the queues until told to stop, then drain. Raises what made a worker die."""
@@ -272,18 +281,22 @@ class Process:
         except RuntimeError as error:
             raise StackUnavailable(f"no answer at {self._stack.temporal_address or 'its address'}") from error
 
-    def _runtime(self) -> Runtime | None:
-        port = self._settings.metrics_port
-        if port is None:
-            return None
-        metrics = PrometheusConfig(
-            bind_address=f"{self._settings.metrics_host}:{port}",
-            durations_as_seconds=True,
-            unit_suffix=True,
-            counters_total_suffix=True,
+    def _runtime(self) -> Runtime:
+        """Temporal's core: its words go to our log, its metrics (and ours) to the port if there is one."""
+        port, metrics = self._settings.metrics_port, None
+        if port is not None:
+            metrics = PrometheusConfig(
+                bind_address=f"{self._settings.metrics_host}:{port}",
+                durations_as_seconds=True,
+                unit_suffix=True,
+                counters_total_suffix=True,
+            )
+        logs = LoggingConfig(
+            filter=TelemetryFilter(core_level="WARN", other_level="ERROR"),
+            forwarding=LogForwardingConfig(logger=logging.getLogger("temporalio.core")),
         )
-        # Made once: a second one could not bind the port.
-        self._made = getattr(self, "_made", None) or Runtime(telemetry=TelemetryConfig(metrics=metrics))
+        if self._made is None:  # once: a second one could not bind the port
+            self._made = Runtime(telemetry=TelemetryConfig(logging=logs, metrics=metrics))
         return self._made
 
     async def _until(self, connect: Callable[[], Awaitable[T]], what: str) -> T | None:

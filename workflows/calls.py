@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, TypeVar
-from uuid import UUID, uuid5
 
 from temporalio import workflow
 from temporalio.common import Priority, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
 from clarion import limits, names
-from clarion.model.command import CancelInput, PauseInput, ResumeInput, SetPaceInput
-
-Words = PauseInput | ResumeInput | CancelInput | SetPaceInput
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -86,13 +82,6 @@ def words_of(error: BaseException) -> str:
     while error.__cause__ is not None and not isinstance(error, ApplicationError):
         error = error.__cause__
     return error.message if isinstance(error, ApplicationError) else str(error)
-
-
-def command_id(words: Words) -> UUID:
-    """What makes a command repeatable: the id that its sender gave it, else the update's."""
-    update = workflow.current_update_info()
-    assert update is not None
-    return uuid5(names.COMMANDS, f"{workflow.info().workflow_id}/{words.command_id or update.id}")
 
 
 def refusal(error: ActivityError, what: str) -> ApplicationError:

@@ -23,19 +23,13 @@ from activities.audience import Audiences, OpenInput
 from activities.commands import CampaignCommandInput, Commands
 from activities.parcel import Parcel
 from clarion import limits, names
-from clarion.model.command import (
-    CancelInput,
-    CancelMode,
-    CommandAnswer,
-    PauseInput,
-    PushProgress,
-    ResumeInput,
-    SetPaceInput,
-)
+from clarion.model.command import CommandAnswer, PushProgress
 from clarion.model.spec import CampaignSpec
 from workflows import calls
-from workflows.push import APP_ID, CAMPAIGN_ID, CAMPAIGN_KIND, OPERATOR, PUSH_STATUS, PushResult, PushWorkflow
-from workflows.start import read_start, read_words
+from workflows.push import PushWorkflow
+from workflows.shown import APP_ID, CAMPAIGN_ID, CAMPAIGN_KIND, PUSH_STATUS, PushResult
+from workflows.start import read_start
+from workflows.steering import CANCEL, Steered
 
 PREFIX = names.campaign_workflow_id("")
 ALREADY = 0.3  # seconds between two tries to reach a push that is just being opened
@@ -50,7 +44,7 @@ class CampaignResult(Parcel):
 
 
 @workflow.defn(name=names.CAMPAIGN_WORKFLOW)
-class CampaignWorkflow:
+class CampaignWorkflow(Steered):
     """One occurrence. It never continues as new: its push may, as often as it needs."""
 
     @workflow.init
@@ -121,74 +115,12 @@ class CampaignWorkflow:
 
     async def _obey_request_cancellation(self, work: asyncio.Task[PushResult]) -> None:
         reason = workflow.cancellation_reason() or "cancellation requested"
-        args = {"verdict": "cancelled", "reason": reason}
-        await self._tell("close", "clarion", args, "clarion", workflow.uuid4())
+        args = CANCEL | {"reason": reason}
+        await self._tell("close", args, "clarion", "clarion", workflow.uuid4(), patient=True)
         work.cancel()
         await workflow.wait_condition(work.done)
 
     # ── commands ──────────────────────────────────────────────────────────────────────────────────
-
-    @workflow.update(description='Start nothing more until resume. Input: {"reason": "…", "by": "…"}')
-    async def pause(self, request: Any = None) -> CommandAnswer:
-        """All open pushes of the campaign, in one statement."""
-        words = read_words(PauseInput, request, short="reason")
-        return await self._obey("pause", words, {"reason": words.reason})
-
-    @pause.validator
-    def _check_pause(self, request: Any = None) -> None:
-        self._refuse_if_over()
-        read_words(PauseInput, request, short="reason")
-
-    @workflow.update(description='Go on exactly where it stood. Input: nothing, or {"by": "…"}')
-    async def resume(self, request: Any = None) -> CommandAnswer:
-        """All open pushes of the campaign."""
-        return await self._obey("resume", read_words(ResumeInput, request, short="by"), {})
-
-    @resume.validator
-    def _check_resume(self, request: Any = None) -> None:
-        self._refuse_if_over()
-        read_words(ResumeInput, request, short="by")
-
-    @workflow.update(
-        description='End it; drain finishes batches begun. Input: {"mode": "now" | "drain", "reason": "…"}'
-    )
-    async def cancel(self, request: Any = None) -> CommandAnswer:
-        """All open pushes of the campaign."""
-        words = read_words(CancelInput, request, short="mode")
-        if words.mode is CancelMode.DRAIN:
-            return await self._obey("drain", words, {"reason": words.reason})
-        return await self._obey("close", words, {"reason": words.reason, "verdict": "cancelled"})
-
-    @cancel.validator
-    def _check_cancel(self, request: Any = None) -> None:
-        self._refuse_if_over()
-        read_words(CancelInput, request, short="mode")
-
-    @workflow.update(description='Sends per second from now on. Input: {"pace": 500}; null: no limit')
-    async def set_pace(self, request: Any = None) -> CommandAnswer:
-        """Of each open push of the campaign."""
-        words = read_words(SetPaceInput, request, short="pace")
-        return await self._obey("set", words, {"pace": words.pace})
-
-    @set_pace.validator
-    def _check_set_pace(self, request: Any = None) -> None:
-        self._refuse_if_over()
-        read_words(SetPaceInput, request, short="pace")
-
-    @workflow.signal(name="pause", description="As the update pause, without an answer")
-    async def pause_signal(self, *ignored: Any) -> None:
-        """For the raw UI, the command line and batch operations."""
-        await self._hear("pause", {})
-
-    @workflow.signal(name="resume", description="As the update resume, without an answer")
-    async def resume_signal(self, *ignored: Any) -> None:
-        """For the raw UI, the command line and batch operations."""
-        await self._hear("resume", {})
-
-    @workflow.signal(name="cancel", description="As the update cancel (now), without an answer")
-    async def cancel_signal(self, *ignored: Any) -> None:
-        """For the raw UI, the command line and batch operations."""
-        await self._hear("close", {"verdict": "cancelled"})
 
     @workflow.query(description="Its pushes and their phase; counts are with the pushes themselves")
     def progress(self) -> list[PushProgress]:
@@ -209,34 +141,23 @@ class CampaignWorkflow:
         if self._over:
             raise ApplicationError("the campaign is closed", type="CommandRefused", non_retryable=True)
 
-    async def _obey(self, what: str, words: calls.Words, args: dict[str, Any]) -> CommandAnswer:
+    async def _say(
+        self, what: str, args: dict[str, Any], who: str, way: str, id: UUID, *, patient: bool
+    ) -> CommandAnswer:
         await self._until_started()
-        command_id = calls.command_id(words)
-        try:
-            answers = await self._tell(
-                what, words.by or OPERATOR, args, "update", command_id, patience=limits.COMMAND_TIMEOUT
-            )
-        except ActivityError as error:
-            raise calls.refusal(error, what) from None
+        answers = await self._tell(what, args, who, way, id, patient=patient)
         obeyed = [answer for answer in answers.values() if isinstance(answer, CommandAnswer)]
         if not obeyed:
             refusals = "; ".join(f"{id}: {answer}" for id, answer in answers.items()) or "no push is open"
             raise ApplicationError(f"{what} refused: {refusals}", type="CommandRefused", non_retryable=True)
         return obeyed[0]
 
-    async def _hear(self, what: str, args: dict[str, Any]) -> None:
-        try:
-            await self._until_started()
-            await self._tell(what, OPERATOR, args, "signal", workflow.uuid4())
-        except (ActivityError, ApplicationError) as error:
-            workflow.logger.warning("signal %s refused: %s", what, calls.words_of(error))
-
     async def _until_started(self) -> None:
         await workflow.wait_condition(lambda: self._app is not None or self._over)
         self._refuse_if_over()
 
     async def _tell(
-        self, what: str, who: str, args: dict[str, Any], way: str, id: UUID, *, patience: float | None = None
+        self, what: str, args: dict[str, Any], who: str, way: str, id: UUID, *, patient: bool
     ) -> dict[str, CommandAnswer | str]:
         """One statement over the control rows of the open pushes, then wake their workflows.
 
@@ -246,6 +167,7 @@ class CampaignWorkflow:
         command = CampaignCommandInput(
             app=self._app, campaign_id=self._id, command_id=id, who=who, what=what, way=way, args=args
         )
+        patience = None if patient else limits.COMMAND_TIMEOUT
         for _ in range(5):
             told = await calls.ops(Commands.command_campaign, command, patience=patience)
             if told.answers or self._over:

@@ -1,0 +1,133 @@
+"""The operator's words that a push and a campaign understand: updates, and signals of the same names.
+
+Updates are checked before they are accepted (a refused one leaves nothing in the history) and answered after
+the commit. Signals do the same without arguments and without an answer, so that the raw UI, the command line
+and batch operations suffice.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+from uuid import UUID, uuid5
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from clarion import names
+from clarion.model.command import (
+    CancelInput,
+    CancelMode,
+    CommandAnswer,
+    PauseInput,
+    ResumeInput,
+    SetPaceInput,
+)
+from workflows.calls import refusal, words_of
+from workflows.start import read_words
+
+OPERATOR = "operator"  # who spoke, if the command does not say
+
+Words = PauseInput | ResumeInput | CancelInput | SetPaceInput
+CANCEL = {"verdict": "cancelled"}
+
+
+class Steered:
+    """What can be paused, resumed, cancelled and paced."""
+
+    @abstractmethod
+    async def _say(
+        self, what: str, args: dict[str, Any], who: str, way: str, id: UUID, *, patient: bool
+    ) -> CommandAnswer:
+        """Write the word to the control row. `patient`: however long the database is away.
+
+        Raises ActivityError, or ApplicationError when there is nothing to say it to.
+        """
+
+    @abstractmethod
+    def _refuse_if_over(self) -> None:
+        """Raise ApplicationError if it takes no words any more."""
+
+    # ── updates ───────────────────────────────────────────────────────────────────────────────────
+
+    @workflow.update(description='Start nothing more until resume. Input: {"reason": "…", "by": "…"}')
+    async def pause(self, request: Any = None) -> CommandAnswer:
+        """In force when acknowledged; running batches obey within one window."""
+        words = read_words(PauseInput, request, short="reason")
+        return await self._obey("pause", words, {"reason": words.reason})
+
+    @pause.validator
+    def _check_pause(self, request: Any = None) -> None:
+        self._refuse_if_over()
+        read_words(PauseInput, request, short="reason")
+
+    @workflow.update(description='Go on exactly where it stood. Input: nothing, or {"by": "…"}')
+    async def resume(self, request: Any = None) -> CommandAnswer:
+        """Also ends a drain that is still going on."""
+        return await self._obey("resume", read_words(ResumeInput, request, short="by"), {})
+
+    @resume.validator
+    def _check_resume(self, request: Any = None) -> None:
+        self._refuse_if_over()
+        read_words(ResumeInput, request, short="by")
+
+    @workflow.update(
+        description='End it; drain finishes batches begun. Input: {"mode": "now" | "drain", "reason": "…"}'
+    )
+    async def cancel(self, request: Any = None) -> CommandAnswer:
+        """The books are closed then; what was accepted until then stays accepted."""
+        words = read_words(CancelInput, request, short="mode")
+        if words.mode is CancelMode.DRAIN:
+            return await self._obey("drain", words, {"reason": words.reason})
+        return await self._obey("close", words, {"reason": words.reason} | CANCEL)
+
+    @cancel.validator
+    def _check_cancel(self, request: Any = None) -> None:
+        self._refuse_if_over()
+        read_words(CancelInput, request, short="mode")
+
+    @workflow.update(description='Sends per second from now on. Input: {"pace": 500}; null: no limit')
+    async def set_pace(self, request: Any = None) -> CommandAnswer:
+        """Over all lanes and processes."""
+        words = read_words(SetPaceInput, request, short="pace")
+        return await self._obey("set", words, {"pace": words.pace})
+
+    @set_pace.validator
+    def _check_set_pace(self, request: Any = None) -> None:
+        self._refuse_if_over()
+        read_words(SetPaceInput, request, short="pace")
+
+    # ── signals ───────────────────────────────────────────────────────────────────────────────────
+
+    @workflow.signal(name="pause", description="As the update pause, without an answer")
+    async def pause_signal(self, *ignored: Any) -> None:
+        """Start nothing more until resume."""
+        await self._hear("pause", {})
+
+    @workflow.signal(name="resume", description="As the update resume, without an answer")
+    async def resume_signal(self, *ignored: Any) -> None:
+        """Go on where it stood."""
+        await self._hear("resume", {})
+
+    @workflow.signal(name="cancel", description="As the update cancel (now), without an answer")
+    async def cancel_signal(self, *ignored: Any) -> None:
+        """End it now."""
+        await self._hear("close", dict(CANCEL))
+
+    async def _obey(self, what: str, words: Words, args: dict[str, Any]) -> CommandAnswer:
+        """One transaction, acknowledged after its commit; given up after five seconds."""
+        update = workflow.current_update_info()
+        assert update is not None
+        # The command's own id, else the update's, makes it repeatable.
+        id = uuid5(names.COMMANDS, f"{workflow.info().workflow_id}/{words.command_id or update.id}")
+        try:
+            return await self._say(what, args, words.by or OPERATOR, "update", id, patient=False)
+        except ActivityError as error:
+            raise refusal(error, what) from None
+
+    async def _hear(self, what: str, args: dict[str, Any]) -> None:
+        """A signal cannot be answered, so it is carried through however long the database is away."""
+        try:
+            await self._say(what, args, OPERATOR, "signal", workflow.uuid4(), patient=True)
+        except (ActivityError, ApplicationError) as error:
+            workflow.logger.warning("signal %s refused: %s", what, words_of(error))
