@@ -66,6 +66,9 @@ class PlainConnection(asyncio.Protocol):
     def settings(self, **values: Any) -> None:
         """HTTP/1.1 has none."""
 
+    def forget(self) -> None:
+        """Nothing is remembered of a request here."""
+
     def goaway(self, last_stream_id: int | None = None, code: int = 0, debug: bytes = b"") -> None:
         """The answer under way is the last one."""
         self._last = True

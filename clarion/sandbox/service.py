@@ -265,12 +265,20 @@ class Service:
         elif effect == "goaway" and value == "abrupt":
             self._leave(rule, conn, stream_id if rule.processed else max(stream_id - 2, 0))
             conn.close()
+        elif effect == "goaway":
+            self._answer_and_leave(rule, conn, stream_id, verdict)
         else:
             if effect == "streams":
                 conn.settings(max_concurrent_streams=value, at_once=True)
-            elif effect == "goaway":
-                self._leave(rule, conn, stream_id)
             self.deliver(conn, stream_id, verdict)
+
+    def _answer_and_leave(self, rule: Rule, conn: Talk, stream_id: int, verdict: Verdict) -> None:
+        if isinstance(conn, PlainConnection):  # says it in the answer
+            self._leave(rule, conn, None)
+            self.deliver(conn, stream_id, verdict)
+        else:  # many clients hear nothing any more behind a GOAWAY
+            self.deliver(conn, stream_id, verdict)
+            self._leave(rule, conn, stream_id)
 
     def _leave(self, rule: Rule, conn: Talk, last: int | None) -> None:
         debug = orjson.dumps({"reason": rule.reason}) if rule.reason else b""

@@ -67,6 +67,10 @@ class SwiftConnection(ServerConnection):
         self._handler = handler
         self._service = None
 
+    def forget(self) -> None:
+        """What is known of headers may be told differently from now on."""
+        self._templates.clear()
+
     def garbage(self) -> None:
         """Send bytes that are no HTTP/2."""
         self._send(b"\xff\xff\xff\x00\x00\x00\x00\x00\x00this is not a frame")

@@ -7,7 +7,8 @@ tag    "any", or 16 hexadecimal digits of SHA-256 of the VAPID key it is restric
 check  8 hexadecimal digits of a digest of the two before it: what was made up or mangled is unknown (404)
 
 The same digest names one of 256 key pairs (derived from their number, so every process knows them) and is the
-authentication secret. A million subscriptions cost a generator a few seconds and the sandbox nothing.
+authentication secret. A million subscriptions cost a generator a few seconds and the sandbox nothing. The
+origin does not count: who wants to tell devices apart by their segments gives each its own number.
 
 These private keys are public knowledge. They protect nothing: the sandbox is both ends.
 """

@@ -67,9 +67,8 @@ class WebPush(Service):
         self.dialect = DIALECTS[dialect]
         self._said.clear()
         self._profiles.clear()
-        # Connections remember profiles: those of the old dialect must not answer for the new one.
-        for conn in list(self.connections):
-            conn.close()
+        for conn in self.connections:
+            conn.forget()
 
     @property
     def url(self) -> str:
