@@ -41,6 +41,11 @@ from clarion.store import content
 from clarion.store.database import Database
 
 TASK_TIMEOUT = timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT)  # ten would be a killed worker's silence
+_OPEN = """
+select verdict, closed_at from push
+where push_id = $1 or campaign_id = $1
+order by closed_at is not null, push_no desc limit 1
+"""
 SPEC_MEMO = "spec"  # the digest of the spec, so that a repeated start is recognised without the database
 
 Spec = TypeVar("Spec", CampaignSpec, PushSpec)
@@ -221,20 +226,39 @@ class _Handle:
         return result
 
     async def _command(self, update: str, input: Any, command_id: str | None) -> CommandAnswer:
+        id = command_id or str(uuid4())
+        try:
+            return await self._update(update, input, id)
+        except NotFound:
+            if not await self._is_open():
+                raise
+        # The ledger has it and Temporal has not: the workflow starts again from the ledger and obeys.
+        await self.restart()
+        return await self._update(update, input, id)
+
+    async def _update(self, update: str, input: Any, id: str) -> CommandAnswer:
         try:
             answer: CommandAnswer = await self.workflow.execute_update(
-                update,
-                input.model_copy(update={"command_id": command_id or str(uuid4())}),
-                id=str(uuid4()),  # not the command's: Temporal would repeat a stored failure
-                result_type=CommandAnswer,
+                update, input, id=id, result_type=CommandAnswer
             )
-            return answer
         except WorkflowUpdateFailedError as error:
             raise _refusal(error) from error
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise NotFound(f"{self.workflow_id} is not running") from error
             raise _unavailable(error) from error
+        return answer
+
+    async def _is_open(self) -> bool:
+        """Whether the ledger has an open push of this id. Raises CommandRefused when it is closed."""
+        if self._clarion.db is None:
+            return False
+        row = await self._clarion.db.fetchrow(_OPEN, self.id)
+        if row is not None and row["closed_at"] is not None:
+            raise CommandRefused(
+                f"{self.id} is closed ({row['verdict']}, {row['closed_at']:%Y-%m-%d %H:%M:%S} UTC)"
+            )
+        return row is not None
 
     async def restart(self) -> None:
         """Start the workflow again of a push that has lost it: the ledger knows what is left."""

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 async def test_pause_and_resume(field: Field) -> None:
     """After the acknowledgement nothing arrives later than 2 s; resumed, it completes exactly."""
-    push = await field.start(pace=3_000)
+    push = await field.start(pace=1_200)
     await push.until(0.25)
     acknowledged = await push.command("pause", "--reason", "a typo")
     assert (await push.counts())["open"] >= 0.2 * PHONES
@@ -35,7 +35,7 @@ async def test_pause_and_resume(field: Field) -> None:
 
 async def test_cancel_now(field: Field) -> None:
     """Cancelled: nothing later than 2 s, and every phone is accepted or cancelled, exactly."""
-    push = await field.start(pace=3_000)
+    push = await field.start(pace=1_200)
     await push.until(0.25)
     acknowledged = await push.command("cancel", "--reason", "wrong audience")
 
@@ -50,7 +50,7 @@ async def test_cancel_now(field: Field) -> None:
 
 async def test_cancel_by_draining(field: Field) -> None:
     """Drained: batches that had begun finish, the others are cancelled."""
-    push = await field.start(pace=3_000)
+    push = await field.start(pace=1_200)
     await push.until(0.1)
     await push.command("cancel", "--mode", "drain")
     await push.command("pace", "none")
@@ -82,7 +82,7 @@ async def test_pace(field: Field) -> None:
 
 async def test_steering_without_temporal(field: Field) -> None:
     """With Temporal stopped, `--direct` pauses running batches; back again, the push goes on."""
-    push = await field.start(pace=2_000)
+    push = await field.start(pace=1_200)
     await push.until(0.1)
     temporal = field.stack.pids("temporal")["temporal"]
     field.stack.kill(temporal)
