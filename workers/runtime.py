@@ -27,7 +27,7 @@ from temporalio.runtime import (
     TelemetryFilter,
 )
 from temporalio.service import RPCError
-from temporalio.worker import Interceptor, Worker
+from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.audience import Audiences
@@ -50,6 +50,7 @@ from clarion.store import worker
 from clarion.store.database import Database
 from clarion.store.locales import Locales
 from clarion.store.reasons import Reasons
+from workers.slots import PoliteSlots, fair_share
 from workflows.batch import BatchWorkflow
 from workflows.campaign import CampaignWorkflow
 from workflows.push import PushWorkflow
@@ -107,13 +108,7 @@ def control_worker(client: Client, *, task_queue: str = names.CONTROL_QUEUE) -> 
 
 
 def activity_worker(
-    client: Client,
-    task_queue: str,
-    activities: Sequence[Callable[..., Any]],
-    *,
-    slots: int,
-    graceful: float = 5.0,
-    interceptors: Sequence[Interceptor] = (),
+    client: Client, task_queue: str, activities: Sequence[Callable[..., Any]], *, slots: int
 ) -> Worker:
     """Activities of one queue, with slots of their own."""
     return Worker(
@@ -121,10 +116,8 @@ def activity_worker(
         task_queue=task_queue,
         activities=activities,
         max_concurrent_activities=slots,
-        interceptors=[Faults(), *interceptors],
-        graceful_shutdown_timeout=timedelta(seconds=graceful),
-        max_heartbeat_throttle_interval=timedelta(seconds=limits.HEARTBEAT_EVERY),
-        default_heartbeat_throttle_interval=timedelta(seconds=limits.HEARTBEAT_EVERY),
+        interceptors=[Faults()],
+        graceful_shutdown_timeout=timedelta(seconds=5),
         disable_eager_activity_execution=True,
     )
 
@@ -154,18 +147,20 @@ def bulk_worker(client: Client, db: Database) -> Worker:
     return activity_worker(client, names.BULK_QUEUE, activities, slots=BULK_SLOTS)
 
 
-def send_worker(client: Client, task_queue: str, sending: Sending, *, slots: int) -> Worker:
-    """Sends of one provider and priority."""
-    return activity_worker(
-        client, task_queue, [sending.send_batch], slots=slots, graceful=limits.GRACEFUL_SHUTDOWN
+def send_worker(client: Client, task_queue: str, sending: Sending, slots: PoliteSlots) -> Worker:
+    """Sends of one provider and priority. It asks for one batch at a time: polling is a race."""
+    return Worker(
+        client,
+        task_queue=task_queue,
+        activities=[sending.send_batch],
+        tuner=slots.tuner(),
+        max_concurrent_activity_task_polls=1,
+        interceptors=[Faults()],
+        graceful_shutdown_timeout=timedelta(seconds=limits.GRACEFUL_SHUTDOWN),
+        max_heartbeat_throttle_interval=timedelta(seconds=limits.HEARTBEAT_EVERY),
+        default_heartbeat_throttle_interval=timedelta(seconds=limits.HEARTBEAT_EVERY),
+        disable_eager_activity_execution=True,
     )
-
-
-def send_slots(senders: int) -> int:
-    """How many batches a sender takes at once: its part of the lane's limit and one more, so that work
-    divides evenly (polling is a race), but enough that slow pushes do not keep a fast one out."""
-    senders = max(senders, 1)
-    return max(8, limits.live_limit(senders) // senders + 1)
 
 
 class Process:
@@ -178,6 +173,7 @@ class Process:
         self._sending: Sending | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._made: Runtime | None = None
+        self._slots: dict[str, PoliteSlots] = {}
 
     async def run(self) -> None:
         """Serve the queues until told to stop, then drain. Raises what made a worker die."""
@@ -229,15 +225,14 @@ class Process:
         if queue == names.BULK_QUEUE:
             return bulk_worker(client, db)
         assert self._sending is not None
-        return send_worker(client, queue, self._sending, slots=self._slots)
+        slots = self._slots[queue] = PoliteSlots(fair_share(1))
+        return send_worker(client, queue, self._sending, slots)
 
     async def _sender_process(self, db: Database, number: int) -> SenderProcess | None:
         """What all attempts of this process share, if it sends."""
         queues = [queue for queue in self.queues if queue.startswith("send-")]
         if not queues:
             return None
-        alive = [one for one in await worker.list_workers(db) if set(queues) & set(one.queues)]
-        self._slots = send_slots(len(alive))
         permits = Permits(PostgresBoard(db), number, urgent=any(queue.endswith("-high") for queue in queues))
         process = SenderProcess(
             db,
@@ -321,8 +316,12 @@ class Process:
     async def _say_seen(self, db: Database, number: int) -> None:
         """Every five seconds; a database that is away for a while makes us gone for a while."""
         while True:
-            await asyncio.sleep(limits.WORKER_SEEN_EVERY)
             await db.persist(lambda: worker.seen(db, number))
+            if self._slots:
+                alive = await db.persist(lambda: worker.list_workers(db))
+                for queue, slots in self._slots.items():
+                    slots.share = fair_share(sum(queue in one.queues for one in alive))
+            await asyncio.sleep(limits.WORKER_SEEN_EVERY)
 
     async def _leave(self, db: Database, number: int) -> None:
         for task in self._tasks:

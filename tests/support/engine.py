@@ -30,6 +30,7 @@ from clarion.store.locales import Locales
 from clarion.store.reasons import Reasons
 from tests.support.sending import FreePermits
 from workers import runtime
+from workers.slots import PoliteSlots
 
 MESSAGE = Message(texts={"default": Text(title="Hello", body="there")})
 COUNTS = (
@@ -181,7 +182,7 @@ async def running_engine(db: Database, temporal_address: str) -> AsyncIterator[E
             runtime.control_worker(client),
             runtime.ops_worker(client, db),
             runtime.bulk_worker(client, db),
-            runtime.send_worker(client, names.send_queue("null"), Sending(process), slots=8),
+            runtime.send_worker(client, names.send_queue("null"), Sending(process), PoliteSlots(8)),
         ):
             await stack.enter_async_context(made)
         yield engine
