@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
-from clarion.errors import BadCredential, ClarionError
+from clarion.errors import BadCredential, BadInput, NotFound
 from clarion.seal import Seal
 from clarion.senders import apns, fcm, webpush
 from clarion.senders.link import Surroundings
@@ -34,6 +34,10 @@ WATCH_EVERY: Final = 2.0
 
 class KeptSender(Sender, Protocol):
     """A sender as lanes keep it."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the provider has refused this credential since it was taken up."""
 
     def start(self) -> None:
         """Begin to connect."""
@@ -76,6 +80,11 @@ class Lanes:
         Raises NotFound, BadCredential (withdrawn or unusable), BadKey, StoreUnavailable.
         """
         known = self._lanes.get((app_no, lane))
+        if known is not None and known.sender.refused:
+            # A rotation unblocks the lane at once: nothing must be posted under the old credential any more,
+            # or the new one would be blocked for it.
+            await self._watch()
+            known = self._lanes.get((app_no, lane))
         if known is None:
             async with self._making.setdefault((app_no, lane), asyncio.Lock()):
                 known = self._lanes.get((app_no, lane)) or await self._make(app_no, lane)
@@ -113,7 +122,10 @@ class Lanes:
         while True:
             await asyncio.sleep(TEND_EVERY)
             for lane in list(self._lanes.values()):
-                await lane.sender.tend()
+                try:
+                    await lane.sender.tend()
+                except Exception:  # one sender's trouble is not the others'
+                    log.exception("a sender of %s cannot be looked after", lane.sender.provider)
             if self._clock.monotonic() - watched_at >= WATCH_EVERY:
                 watched_at = self._clock.monotonic()
                 await self._watch()
@@ -135,7 +147,7 @@ class Lanes:
             _check(credential)
             lane.sender.adopt(credential)
             lane.version = credential.version
-        except ClarionError as error:
+        except (BadInput, NotFound) as error:
             # Withdrawn or unusable: nothing more goes out under what it was before.
             log.warning("lane %s.%s has no usable credential any more: %s", *place, error)
             del self._lanes[place]

@@ -171,6 +171,11 @@ class LinkSender(ABC):
             return self._link.origin.waiting()
         return None if self._refusal is not None else "authorization"
 
+    @property
+    def refused(self) -> bool:
+        """Whether the provider has blocked what we are; perhaps there is a newer credential by now."""
+        return self._refusal is not None or (self._link is not None and self._link.refusal is not None)
+
     def refuse(self, key: int, answered: Answered) -> None:
         """Answer, soon, a delivery for which there is no connection."""
         asyncio.get_running_loop().call_soon(answered, key, self._refusal or NOT_SENT)
@@ -199,6 +204,8 @@ class LinkSender(ABC):
         if self._next is not None:
             self._leave(self._next)
             self._next = None
+        if self._link is not None and self._link.refusal is not None:
+            self._replace(self._link)  # nothing more under what is refused already
         self._authorize(None, anew=True)
 
     def token_refused(self, link: Link, outcome: Outcome) -> Outcome:

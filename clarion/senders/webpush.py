@@ -1,81 +1,72 @@
 """Web Push: RFC 8030 requests, encrypted for each browser, to whatever push service its endpoint names.
 
-One lane reaches many services. Each is a `_Place` with its own connection, its own silence after a 429 and
-its own failures; a place without room holds a few deliveries for a moment, never longer than an operator's
-word is good for.
+One lane reaches many services, each of which is a `Place` (webpush_place.py). The sender sees to what they
+share: how much is encrypted in one turn of the loop, how many deliveries are out, how many places are open,
+and the VAPID key.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
-from dataclasses import replace
-from typing import Any, Final, NamedTuple, cast
+from functools import cached_property
+from typing import Any, Final
 
-from clarion import limits
+from clarion.clock import Clock
 from clarion.errors import BadCredential
-from clarion.http2.client import Fate
-from clarion.http2.frames import Header, literal
-from clarion.http2.origin import Origin
+from clarion.http2.frames import literal
 from clarion.model.message import Message
-from clarion.render import Renderings
-from clarion.senders.answers import LONGEST_WAIT, NOT_SENT, UNANSWERED, retry_after
-from clarion.senders.endpoint import ForbiddenAddress, Gatekeeper
-from clarion.senders.facts import LONGEST, dedup_key, lifetime, web_topic
+from clarion.senders.answers import NOT_SENT
+from clarion.senders.endpoint import Gatekeeper
+from clarion.senders.facts import LONGEST, dedup_key, grows_old, lifetime, web_topic
 from clarion.senders.link import Surroundings
-from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
 from clarion.senders.sender import Answered, PushFacts, Unsendable
 from clarion.senders.tls import client_tls
 from clarion.senders.vapid import Vapid
-from clarion.senders.webpush_answers import read
-from clarion.senders.webpush_crypto import encrypt
 from clarion.senders.webpush_payload import renderings
+from clarion.senders.webpush_place import APPLE, PATIENCE, WNS, Parcel, Place, Standing
 from clarion.store.base64url import decode_base64
 from clarion.store.credentials import Credential
 
 IN_FLIGHT: Final = 1_000
-BURST: Final = 64  # encrypted without letting anybody else have the loop: about 7 ms
-PATIENCE: Final = 0.4  # a delivery waits so long for room at its place; a pause is obeyed meanwhile
+BURST: Final = 64  # deliveries in one turn of the loop: about 7 ms of encryption
 PLACES: Final = 256  # services with a connection; the one that is longest unused makes way
-IDLE: Final = 300.0
-UNREACHABLE_SECONDS: Final = 30.0
+IDLE: Final = 900.0
+STANDINGS: Final = 4_096  # services remembered without a connection
 
-FORBIDDEN: Final = Outcome(OutcomeKind.REJECTED, "clarion:bad_endpoint")
-UNREACHABLE: Final = Outcome(OutcomeKind.UNAVAILABLE, "webpush:Unreachable", retry_after=UNREACHABLE_SECONDS)
-NO_ROOM: Final = replace(NOT_SENT, retry_after=1.0)
-QUIET: Final = Outcome(OutcomeKind.THROTTLED, "webpush:Quiet", attempt=False, scope=Scope.HOST)
-BAD_TOKEN: Final = Outcome(OutcomeKind.REJECTED, "clarion:bad_token")
-_WNS: Final = ".notify.windows.com"
-
-Key = tuple[int, Answered]  # what a request is posted under
+_ALPN: Final = ("h2", "http/1.1")
+BAD_TOKEN: Final = "clarion:bad_token"
 
 
 class Prepared:
     """A message for browsers: its plaintexts, and the headers that are the same for every browser."""
 
-    __slots__ = ("extra", "extra_wns", "needs_values", "texts")
+    def __init__(self, push: PushFacts, message: Message, clock: Clock) -> None:
+        """Raises BadSpec."""
+        self._push, self._message = push, message
+        self.texts = renderings(push, message)
+        self.needs_values = self.texts.needs_values
+        self.freshen(clock.time())
 
-    def __init__(self, texts: Renderings, extra: bytes, extra_wns: bytes) -> None:
-        self.texts = texts
-        self.needs_values = texts.needs_values
-        self.extra = extra
-        self.extra_wns = extra_wns
+    def freshen(self, now: float) -> None:
+        """The headers as they are to be at this moment: TTL may depend on it."""
+        push, message = self._push, self._message
+        ttl = lifetime(push, message, now)
+        ttl = LONGEST if ttl is None else ttl
+        rest = literal(b"urgency", b"high" if push.high else b"normal")
+        rest += literal(b"topic", web_topic(dedup_key(push, message)).encode())
+        # TTL is always said: RFC 8030 section 5.2 demands it.
+        self.extra = _ttl(ttl) + rest
+        # Windows refuses TTL 0 unless it is told not to cache; Apple wants a TTL above 0.
+        policy = literal(b"x-wns-cache-policy", b"cache" if ttl else b"no-cache")
+        self.special = {WNS: self.extra + policy, APPLE: _ttl(max(ttl, 1)) + rest}
+        self.fresh_until = int(now) + 1.0 if grows_old(push, message) else float("inf")
 
 
-class Parcel(NamedTuple):
-    """A delivery on its way: encrypted when its place has room."""
-
-    due: float  # monotonic; answered as not sent afterwards
-    key: int
-    answered: Answered
-    path: bytes
-    extra: bytes
-    plaintext: bytes
-    point: bytes
-    auth: bytes
+def _ttl(seconds: int) -> bytes:
+    return literal(b"ttl", b"%d" % seconds)
 
 
 class WebPushSender:
@@ -86,40 +77,48 @@ class WebPushSender:
     def __init__(self, credential: Credential, around: Surroundings) -> None:
         """Raises BadCredential."""
         self.clock = around.clock
-        self.vapid, self.gatekeeper, self.tls = self._taken_up(credential)
+        self.proven = False  # some service has accepted something under the key,
+        self.doubted = False  # or refused it
         self.out = 0  # posted and not answered
-        self._burst = 0
-        self._places: dict[str, _Place] = {}
+        self.waiting_places: set[Place] = set()
+        self._take_up(credential)
+        self._burst = 0  # deliveries of this turn of the loop
+        self._full = False  # somebody was told that too much is out
+        self._closed = False
+        self._places: dict[str, Place] = {}
+        self._standings: dict[str, Standing] = {}
+        self._leaving: dict[asyncio.Task[None], Place | None] = {}
+        self._posted: set[Place] = set()
         self._wakes: list[Callable[[], None]] = []
 
-    def _taken_up(self, credential: Credential) -> tuple[Vapid, Gatekeeper, ssl.SSLContext]:
+    def _take_up(self, credential: Credential) -> None:
         secret, settings = credential.secret, credential.settings
         try:
             vapid = Vapid(secret["private_key"], secret["public_key"], secret["subject"], self.clock)
-            return vapid, Gatekeeper(settings.get("allow", ())), client_tls(settings.get("ca"))
+            gatekeeper = Gatekeeper(settings.get("allow", ()))
+            tls = client_tls(settings.get("ca"), alpn=_ALPN)
         except (KeyError, ValueError) as error:
             raise BadCredential(f"credential {credential.name} is not usable for Web Push") from error
+        self.vapid, self.gatekeeper, self.tls, self._ca = vapid, gatekeeper, tls, settings.get("ca")
+        self.__dict__.pop("plain_tls", None)
+
+    @cached_property
+    def plain_tls(self) -> ssl.SSLContext:
+        """For services without HTTP/2."""
+        return client_tls(self._ca, alpn=_ALPN[1:])
 
     def adopt(self, credential: Credential) -> None:
         """Take up a changed credential: new connections carry the new key, old ones drain. BadCredential."""
-        self.vapid, self.gatekeeper, self.tls = self._taken_up(credential)
+        self._take_up(credential)
+        self.proven = self.doubted = False
         for place in list(self._places.values()):
             self._drop(place)
 
     # ── what attempts ask ─────────────────────────────────────────────────────────────────────────
 
     def prepare(self, push: PushFacts, message: Message) -> Prepared:
-        """Plaintexts, TTL, Urgency and Topic. TTL is always said: RFC 8030 §5.2 demands it."""
-        ttl = lifetime(push, message, self.clock.time())
-        ttl = LONGEST if ttl is None else ttl
-        extra = (
-            literal(b"ttl", b"%d" % ttl)
-            + literal(b"urgency", b"high" if push.high else b"normal")
-            + literal(b"topic", web_topic(dedup_key(push, message)).encode())
-        )
-        # Windows refuses TTL 0 unless it is told not to cache, and takes it with either otherwise.
-        policy = literal(b"x-wns-cache-policy", b"cache" if ttl else b"no-cache")
-        return Prepared(renderings(push, message), extra, extra + policy)
+        """Plaintexts, TTL, Urgency and Topic. Raises BadSpec."""
+        return Prepared(push, message, self.clock)
 
     def post(
         self,
@@ -133,26 +132,35 @@ class WebPushSender:
         answered: Answered,
     ) -> None:
         """Hand one delivery to its place. Raises Unsendable, MissingValue, TooLarge."""
+        self.spend()
+        if self._closed:
+            asyncio.get_running_loop().call_soon(answered, key, NOT_SENT)
+            return
+        if (now := self.clock.time()) >= prepared.fresh_until:
+            prepared.freshen(now)
         plaintext = prepared.texts.ready.get(locale) or prepared.texts.body(locale, values)
         origin, path, point, auth = _parts(token)
-        extra = prepared.extra_wns if origin.endswith(_WNS) else prepared.extra
         place = self._places.get(origin) or self._open(origin)
-        self._burst += 1
+        extra = prepared.special[place.manner] if place.manner else prepared.extra
         self.out += 1
+        self._posted.add(place)
         due = self.clock.monotonic() + PATIENCE
         place.take(Parcel(due, key, answered, path, extra, plaintext, point, auth))
 
     def room(self) -> int:
         """Deliveries that may be posted in this turn of the loop."""
-        return max(0, min(BURST - self._burst, IN_FLIGHT - self.out))
+        if self._closed:
+            return 0
+        left = IN_FLIGHT - self.out
+        if left <= 0:
+            self._full = True
+        return max(0, min(BURST - self._burst, left))
 
     def flush(self) -> None:
-        """Let everything posted in this turn leave; whoever had more to post is called again."""
-        for place in self._places.values():
+        """Let everything posted in this turn leave."""
+        for place in self._posted:
             place.origin.flush()
-        if self._burst:
-            self._burst = 0
-            asyncio.get_running_loop().call_soon(self.wake)
+        self._posted.clear()
 
     def when_room(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` whenever `room()` may have grown. Returns how to stop it."""
@@ -168,9 +176,17 @@ class WebPushSender:
         """The places answer for themselves: a lane as a whole waits for nothing."""
         return None
 
+    @property
+    def refused(self) -> bool:
+        """Whether all that was heard of our key is that it is refused."""
+        return self.doubted and not self.proven
+
     def wake(self) -> None:
-        """Tell everybody that there may be room."""
-        for wake in tuple(self._wakes):
+        """Tell everybody that there may be room; each time another one is the first."""
+        wakes = tuple(self._wakes)
+        if len(wakes) > 1:
+            self._wakes.append(self._wakes.pop(0))
+        for wake in wakes:
             wake()
 
     def start(self) -> None:
@@ -180,169 +196,93 @@ class WebPushSender:
         """Nothing is ever given up for good in here."""
 
     async def tend(self) -> None:
-        """To be called every second or so: closes places that nobody has used for long."""
-        horizon = self.clock.monotonic() - IDLE
-        for place in [p for p in self._places.values() if p.used_at < horizon and not p.busy]:
-            self._drop(place)
+        """To be called every second or so: closes places that nobody has used for long, renews VAPID."""
+        now = self.clock.monotonic()
+        for place in list(self._places.values()):
+            if place.outdated(now) or (place.used_at < now - IDLE and not place.busy):
+                self._drop(place)
+            else:
+                place.tend()
 
     async def close(self) -> None:
-        """Give up all connections."""
-        places = list(self._places.values())
+        """Give up all connections; what waits is answered as not sent, what is on the wire may be lost."""
+        self._closed = True
+        leaving, self._leaving = self._leaving, {}
+        for task in leaving:
+            task.cancel()
+        await asyncio.gather(*leaving, return_exceptions=True)
+        places = [*self._places.values(), *(place for place in leaving.values() if place is not None)]
         self._places.clear()
-        await asyncio.gather(*(place.close() for place in places))
+        for place in places:
+            place.refuse()
+        await asyncio.gather(*(place.origin.close() for place in places))
+
+    # ── what places ask ───────────────────────────────────────────────────────────────────────────
+
+    def turn_room(self) -> int:
+        """Deliveries that may still be encrypted in this turn of the loop."""
+        return BURST - self._burst
+
+    def spend(self) -> None:
+        """One of them. In the next turn those that wait at their places come first, then the attempts."""
+        if not self._burst:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._burst += 1
+
+    def done(self) -> None:
+        """A delivery is answered."""
+        self.out -= 1
+        if self._full:
+            self._full = False
+            asyncio.get_running_loop().call_soon(self.wake)
+
+    def let_go(self, ending: Coroutine[Any, Any, None], place: Place | None = None) -> None:
+        """See to it that something is closed in time."""
+        task = asyncio.get_running_loop().create_task(ending, name="leave a push service")
+        self._leaving[task] = place
+        task.add_done_callback(lambda done: self._leaving.pop(done, None))
+
+    def _next_turn(self) -> None:
+        self._burst = 0
+        for place in tuple(self.waiting_places):
+            place.move()
+        self.wake()
 
     # ── places ────────────────────────────────────────────────────────────────────────────────────
 
-    def _open(self, origin: str) -> _Place:
+    def _open(self, origin: str) -> Place:
+        """The place of an origin that is written in a new way, or not open. Raises Unsendable."""
+        name = origin.lower().removesuffix(":443")  # the form in which VAPID names it (RFC 6454 §6.2)
+        if name in self._places:
+            return self._places[name]
+        try:
+            place = Place(self, name, self._standing(name))
+        except ValueError:
+            raise Unsendable(BAD_TOKEN) from None
         if len(self._places) >= PLACES:
-            idle = [place for place in self._places.values() if not place.busy]
+            idle = [known for known in self._places.values() if not known.busy]
             if idle:
-                self._drop(min(idle, key=lambda place: place.used_at))
-        place = self._places[origin] = _Place(self, origin)
+                self._drop(min(idle, key=lambda known: known.used_at))
+        self._places[name] = place
         return place
 
-    def _drop(self, place: _Place) -> None:
+    def _standing(self, name: str) -> Standing:
+        known = self._standings
+        if name not in known:
+            if len(known) >= STANDINGS:
+                now = self.clock.monotonic()
+                calm = (n for n, one in known.items() if n not in self._places and one.calm(now))
+                gone = next(calm, None) or next((n for n in known if n not in self._places), None)
+                if gone is not None:
+                    del known[gone]
+            known[name] = Standing()
+        return known[name]
+
+    def _drop(self, place: Place) -> None:
         """It takes no more deliveries; what it has is answered by itself."""
         self._places.pop(place.name, None)
-        self.vapid.forget(place.name)
-        place.leave()
-
-
-class _Place:
-    """One push service: its connection, and the deliveries that wait for room on it."""
-
-    def __init__(self, sender: WebPushSender, origin: str) -> None:
-        self.name = origin
-        self.used_at = sender.clock.monotonic()
-        self._sender = sender
-        self._parcels: deque[Parcel] = deque()
-        self._quiet_until = 0.0
-        self._forbidden = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._closing: asyncio.Task[None] | None = None
-        self.origin = Origin(
-            origin,
-            headers=self._headers,
-            tls=sender.tls,
-            timeout=limits.request_timeout("webpush"),
-            answered=self._answered,
-            unanswered=self._unanswered,
-            resolve=self._resolve,
-        )
-        self._unwake = self.origin.when_room(self._room_changed)
-        self.origin.start()
-
-    @property
-    def busy(self) -> bool:
-        """Something is on its way."""
-        return bool(self._parcels) or self.origin.in_flight > 0
-
-    def take(self, parcel: Parcel) -> None:
-        """A delivery for this service."""
-        now = self.used_at = self._sender.clock.monotonic()
-        if self._forbidden:
-            self._soon(parcel, FORBIDDEN)
-        elif now < self._quiet_until:
-            self._soon(parcel, replace(QUIET, retry_after=self._quiet_until - now))
-        elif not self._parcels and self.origin.room() > 0:
-            self._post(parcel)
-        else:
-            self._parcels.append(parcel)
-            self._look_later()
-
-    def leave(self) -> None:
-        """Close when what is on its way has been answered."""
-        self._unwake()
-        self._closing = asyncio.get_running_loop().create_task(self.close())
-
-    async def close(self) -> None:
-        """Answer what waits, and close the connection."""
-        while self._parcels:
-            self._tell(self._parcels.popleft(), NO_ROOM)
-        if self._timer is not None:
-            self._timer.cancel()
-        await self.origin.close()
-
-    def _post(self, parcel: Parcel) -> None:
-        try:
-            body = encrypt(parcel.plaintext, parcel.point, parcel.auth)
-            self.origin.post((parcel.key, parcel.answered), parcel.path, parcel.extra, body)
-        except ValueError:  # no point of the curve, or a path that must not be framed
-            self._soon(parcel, BAD_TOKEN)
-
-    def _room_changed(self) -> None:
-        posted = 0
-        while self._parcels and posted < BURST and self.origin.room() > 0:
-            self._post(self._parcels.popleft())
-            posted += 1
-        if posted:
-            self.origin.flush()
-        self._sender.wake()
-
-    def _look_later(self) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(PATIENCE / 4, self._look)
-
-    def _look(self) -> None:
-        """Answer those that have waited too long for room."""
-        self._timer = None
-        now = self._sender.clock.monotonic()
-        outcome = FORBIDDEN if self._forbidden else UNREACHABLE if self.origin.failure else NO_ROOM
-        while self._parcels and (self._forbidden or self._parcels[0].due <= now):
-            self._tell(self._parcels.popleft(), outcome)
-        if self._parcels:
-            self._look_later()
-
-    # ── answers ───────────────────────────────────────────────────────────────────────────────────
-
-    def _answered(self, key: object, status: int, headers: Mapping[bytes, bytes], body: bytes) -> None:
-        number, answered = cast("Key", key)
-        self._sender.out -= 1
-        outcome = read(status, headers, body)
-        if outcome is not ACCEPTED and b"retry-after" in headers:
-            outcome = self._later(outcome, headers[b"retry-after"])
-        answered(number, outcome)
-
-    def _later(self, outcome: Outcome, text: bytes) -> Outcome:
-        """The service asks to be left alone for a while: the whole place is."""
-        if outcome.kind not in (OutcomeKind.THROTTLED, OutcomeKind.UNAVAILABLE):
-            return outcome
-        clock = self._sender.clock
-        seconds = retry_after(text, clock.time())
-        if seconds is None:
-            return outcome
-        self._quiet_until = max(self._quiet_until, clock.monotonic() + min(seconds, LONGEST_WAIT))
-        return replace(outcome, retry_after=max(outcome.retry_after, seconds))
-
-    def _unanswered(self, key: object, fate: Fate, detail: str) -> None:
-        number, answered = cast("Key", key)
-        self._sender.out -= 1
-        answered(number, UNANSWERED[fate])
-
-    def _tell(self, parcel: Parcel, outcome: Outcome) -> None:
-        self._sender.out -= 1
-        parcel.answered(parcel.key, outcome)
-
-    def _soon(self, parcel: Parcel, outcome: Outcome) -> None:
-        asyncio.get_running_loop().call_soon(self._tell, parcel, outcome)
-
-    # ── connecting ────────────────────────────────────────────────────────────────────────────────
-
-    async def _headers(self) -> Sequence[Header]:
-        return [
-            (b"authorization", self._sender.vapid.authorization(self.name)),
-            (b"content-encoding", b"aes128gcm"),
-            (b"content-type", b"application/octet-stream"),
-        ]
-
-    async def _resolve(self, host: str, port: int) -> str:
-        try:
-            address = await self._sender.gatekeeper.resolve(host, port)
-        except ForbiddenAddress:
-            self._forbidden = True
-            raise
-        self._forbidden = False
-        return address
+        place.refuse()
+        self.let_go(place.drain(), place)
 
 
 def _parts(token: str) -> tuple[str, bytes, bytes, bytes]:
@@ -350,9 +290,10 @@ def _parts(token: str) -> tuple[str, bytes, bytes, bytes]:
     try:
         endpoint, p256dh, auth = token.split(" ")
         scheme, nothing, host, path = endpoint.split("/", 3)
+        raw = path.encode("ascii")
     except ValueError:
-        raise Unsendable("bad_token") from None
+        raise Unsendable(BAD_TOKEN) from None
     point, secret = decode_base64(p256dh), decode_base64(auth)
     if scheme != "https:" or nothing or not host or point is None or secret is None:
-        raise Unsendable("bad_token")
-    return f"https://{host}", b"/" + path.encode("ascii"), point, secret
+        raise Unsendable(BAD_TOKEN)
+    return f"https://{host}", b"/" + raw, point, secret

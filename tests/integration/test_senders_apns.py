@@ -350,6 +350,33 @@ async def test_a_rotated_key_is_taken_up_while_sending(
         await eventually(lambda: sandbox.state()["connections"]["apns"] == 1, "the old one has drained")
 
 
+async def test_nothing_goes_out_under_a_revoked_key_once_it_is_rotated(
+    db: Database, sandbox: Sandbox, app_no: int
+) -> None:
+    """Rotating unblocks the lane: an attempt that begins at once must not have it blocked again."""
+    known = sandbox.credentials.apns
+    async with process(db) as lanes:
+        sender = await lanes.get(app_no, 1)
+        await send(sender, apns_tokens(2))
+        await sandbox.add_rule({"provider": "apns", "reject_credential": True})
+        (blocked,) = await send(sender, apns_tokens(1))
+        sandbox.keys.add(known["team_id"], "NEWKEY0001", private_pem(ec_key()))
+        new = credential_check.apns_token(
+            private_pem(ec_key()), key_id="NEWKEY0001", team_id=known["team_id"]
+        )
+        await credentials.rotate(db, SEAL, app_no, TOPIC, new)
+        await sandbox.clear()
+        assert isinstance(sender, ApnsSender)
+        old = sender._link
+        assert await lanes.get(app_no, 1) is sender
+        assert sender._link is not old
+        outcomes = await send(sender, apns_tokens(20))
+
+        assert jwts(sandbox) == 1  # adding a key makes the sandbox forget the tokens seen before
+        assert (blocked.kind, blocked.reason) == (OutcomeKind.BLOCKED, "apns:InvalidProviderToken")
+        assert outcomes == [ACCEPTED] * 20
+
+
 async def test_a_withdrawn_credential_is_let_go(
     db: Database, sandbox: Sandbox, app_no: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
