@@ -38,6 +38,7 @@ from clarion.sandbox.swift import SwiftConnection
 
 SEND: Final = re.compile(rb"/v1/projects/([A-Za-z0-9.:-]{1,64})/messages:send")
 BODIES: Final = 4_096
+PATHS: Final = 256
 _MARK: Final = b'"token":"'
 _TOKEN: Final = re.compile(TOKEN_FORM.pattern.encode())
 _STANDIN: Final = b"stand-in:for-any-registration-token"
@@ -58,6 +59,23 @@ class Judged:
     token: str | None
     key: str
     content: str
+    is_wide: bool = False  # to a topic or condition, and to be delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is known of a request by its headers: the bearer token, None without one."""
+
+    is_post: bool
+    bearer: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What a path of messages:send says, and how an answer's body begins there."""
+
+    project: str
+    answer: bytes
 
 
 class Fcm(Service):
@@ -75,6 +93,7 @@ class Fcm(Service):
         self._graves: dict[str, Answer] = {}
         self._numbers = itertools.count(1)
         self._minutes: dict[str, tuple[int, int]] = {}  # project → (minute, messages in it)
+        self._paths: dict[bytes, Destination | None] = {}
 
     # ---- connections and paths
 
@@ -104,7 +123,7 @@ class Fcm(Service):
         self, method: bytes, path: bytes, headers: list[Header], body: bytes, add: bool | None
     ) -> Answer:
         values = dict(headers)
-        grant = self._authorize(values.get(b"authorization"))
+        grant = self._authorize(_bearer(values.get(b"authorization")))
         if isinstance(grant, Answer):
             return grant
         if add is not None:
@@ -142,15 +161,15 @@ class Fcm(Service):
 
     # ---- judging
 
-    def make_profile(self, headers: tuple[Header, ...]) -> tuple[bytes, bytes | None]:
+    def make_profile(self, headers: tuple[Header, ...]) -> Profile:
         """Method and authorization."""
         values = dict(headers)
-        return values[b":method"], values.get(b"authorization")
+        return Profile(values[b":method"] == b"POST", _bearer(values.get(b"authorization")))
 
     def judge(
         self,
         conn: Talk,
-        profile: tuple[bytes, bytes | None],
+        profile: Profile,
         path: bytes,
         hole: bytes | None,
         body: bytes,
@@ -167,23 +186,19 @@ class Fcm(Service):
             judged = self._read(body, start, end)
         if judged.token is not None:
             token = judged.token
-        answer = self._refusal(profile, path, judged, token) or OK
-        if answer is not OK:
-            return answer, token, judged.key, judged.content, (), b""
-        number = next(self._numbers)
-        project = path[: path.rindex(b"/")].decode()[4:]
-        return (
-            OK,
-            token,
-            judged.key,
-            judged.content,
-            (),
-            b'{"name":"%s/messages/0:%d%%clarion"}'
-            % (
-                project.encode(),
-                number,
-            ),
-        )
+        to = self._paths[path] if path in self._paths else self._read_path(path)
+        answer = self._refusal(profile, to, judged, token)
+        if answer is not None or to is None:
+            return answer or NOT_FOUND, token, judged.key, judged.content, (), b""
+        name = b'%b%d%%clarion"}' % (to.answer, next(self._numbers))
+        return OK, token, judged.key, judged.content, (), name
+
+    def _read_path(self, path: bytes) -> Destination | None:
+        send = SEND.fullmatch(path)
+        to = Destination(send[1].decode(), b'{"name":"projects/%b/messages/0:' % send[1]) if send else None
+        if len(self._paths) < PATHS:
+            self._paths[path] = to
+        return to
 
     def deliver(self, conn: Talk, stream_id: int, verdict: Verdict) -> None:
         """Answer; over HTTP/2 without a detour."""
@@ -192,33 +207,28 @@ class Fcm(Service):
         else:
             super().deliver(conn, stream_id, verdict)
 
-    def _refusal(
-        self, profile: tuple[bytes, bytes | None], path: bytes, judged: Judged, token: str
-    ) -> Answer | None:
-        send = SEND.fullmatch(path)
-        if send is None or profile[0] != b"POST":
+    def _refusal(self, profile: Profile, to: Destination | None, judged: Judged, token: str) -> Answer | None:
+        if to is None or not profile.is_post:
             return NOT_FOUND
-        grant = self._authorize(profile[1])
+        grant = self._authorize(profile.bearer)
         if isinstance(grant, Answer):
             return grant
-        project = send[1].decode()
-        if project not in (grant.project, grant.number):
-            return permission_denied(project)
+        if to.project not in (grant.project, grant.number):
+            return permission_denied(to.project)
         if judged.error is not None:
             return judged.error
         if self.shared.settings.fcm_quota and (answer := self._over_quota(grant.project)) is not None:
             return answer
         if self.graves and (dead := self.graves.find(token)) is not None:
             return self._grave(dead.reason or _gone_name(judged.message))
-        message = judged.message
-        if message is not None and message.kind in ("topic", "condition") and not message.validate_only:
-            self._fan_out(grant.project, message)
+        if judged.is_wide and judged.message is not None:
+            self._fan_out(grant.project, judged.message)
         return None
 
-    def _authorize(self, authorization: bytes | None) -> Grant | Answer:
-        if authorization is None or authorization[:7].lower() != b"bearer ":
+    def _authorize(self, bearer: bytes | None) -> Grant | Answer:
+        if bearer is None:
             return _MISSING
-        grant = self.oauth.grants.get(authorization[7:])
+        grant = self.oauth.grants.get(bearer)
         if grant is None:
             return _UNKNOWN
         if grant.expires < self.shared.clock():
@@ -288,7 +298,14 @@ class Fcm(Service):
         if message.validate_only:
             return Judged(None, message, target, "null", "null")
         content = f'"{self.shared.log.content(message.title, message.body)}"'
-        return Judged(None, message, target, quoted(message.key), content)
+        is_wide = message.kind in ("topic", "condition")
+        return Judged(None, message, target, quoted(message.key), content, is_wide)
+
+
+def _bearer(authorization: bytes | None) -> bytes | None:
+    if authorization is None or authorization[:7].lower() != b"bearer ":
+        return None
+    return authorization[7:]
 
 
 def _token_in(value: Any) -> str:
