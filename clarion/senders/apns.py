@@ -21,7 +21,7 @@ from clarion.senders.facts import dedup_key, grows_old, lifetime
 from clarion.senders.link import Access, Link, LinkSender, Surroundings
 from clarion.senders.outcome import ACCEPTED, Outcome
 from clarion.senders.sender import Answered, Prepared, PushFacts, Unsendable
-from clarion.senders.tls import client_tls, load_identity
+from clarion.senders.tls import client_tls, load_identity, own_client_tls
 from clarion.store.credentials import Credential
 
 HOSTS: Final = {
@@ -125,10 +125,11 @@ class ApnsSender(LinkSender):
         if url is None:
             raise BadCredential(f"{credential.name}: the environment must be sandbox or production")
         secret, authorization = credential.secret, None
-        tls = client_tls(credential.settings.get("ca"))
         if secret["type"] == "certificate":
+            tls = own_client_tls(credential.settings.get("ca"))
             load_identity(tls, secret["certificate"], secret["private_key"])
         else:
+            tls = client_tls(credential.settings.get("ca"))
             authorization = jwt_authorization(self._around, secret)
         secure = url.startswith("https://")
         return Access(url, tls if secure else None, limits.request_timeout("apns"), authorization, _headers)

@@ -108,7 +108,9 @@ class Lanes:
         if make is None:
             raise BadCredential(f"{credential.name}: there is no sender for {credential.provider}")
         _check(credential)
-        sender = make(credential, Surroundings(self._db, self._seal, self._clock))
+        # Keys and the system's certificates take long to read: not while others send.
+        around = Surroundings(self._db, self._seal, self._clock)
+        sender = await asyncio.to_thread(make, credential, around)
         sender.start()
         made = self._lanes[app_no, lane] = _Lane(sender, credential.version)
         if self._keeper is None:

@@ -5,14 +5,23 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
-from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from clarion.errors import BadCredential
 
 
-def client_tls(ca: str | None, *, alpn: Sequence[str] = ("h2",)) -> ssl.SSLContext:
-    """A client's context: the system's roots, and the credential's own in addition. Raises BadCredential."""
+@lru_cache(maxsize=64)
+def client_tls(ca: str | None, *, alpn: tuple[str, ...] = ("h2",)) -> ssl.SSLContext:
+    """A client's context: the system's roots, and the credential's own in addition. Raises BadCredential.
+
+    Shared: reading the system's roots takes a fifth of a second. Nobody may change it.
+    """
+    return own_client_tls(ca, alpn=alpn)
+
+
+def own_client_tls(ca: str | None, *, alpn: tuple[str, ...] = ("h2",)) -> ssl.SSLContext:
+    """The same for one owner, who may give it an identity. Raises BadCredential."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if alpn:
