@@ -212,9 +212,7 @@ async def test_a_shut_lane_is_waited_for(db: Database) -> None:
     ask = QuotaInput(push_no=push_no, batches=(batch,))
 
     with pytest.raises(ApplicationError) as failure:
-        await ActivityEnvironment().run(
-            Quota(db).acquire_quota, QuotaInput(push_no=push_no, batches=(batch,))
-        )
+        await ActivityEnvironment().run(Quota(db).acquire_quota, ask)
 
     assert failure.value.next_retry_delay is not None
     assert 19 < failure.value.next_retry_delay.total_seconds() <= 20
