@@ -126,8 +126,8 @@ class Lanes:
             for lane in list(self._lanes.values()):
                 try:
                     await lane.sender.tend()
-                except Exception:  # one sender's trouble is not the others'
-                    log.exception("a sender of %s cannot be looked after", lane.sender.provider)
+                except Exception as error:  # one sender's trouble is not the others'
+                    log.error("a sender cannot be looked after: %s", type(error).__name__)
             if self._clock.monotonic() - watched_at >= WATCH_EVERY:
                 watched_at = self._clock.monotonic()
                 await self._watch()
@@ -141,7 +141,7 @@ class Lanes:
                     await self._change(place, lane)
         except Exception as error:
             if not is_away(error):  # else the store will be back, and nothing rotates meanwhile
-                log.exception("credentials cannot be looked at")
+                log.error("credentials cannot be looked at: %s", type(error).__name__)
 
     async def _change(self, place: tuple[int, int], lane: _Lane) -> None:
         try:
