@@ -290,6 +290,18 @@ class PushHandle(_Handle):
 
     _type = names.PUSH_WORKFLOW
 
+    async def wake(self) -> None:
+        """Let its loop look at the ledger at once, after something was written beside Temporal.
+
+        Raises NotFound, StackUnavailable.
+        """
+        try:
+            await self.workflow.signal("wake")
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                raise NotFound(f"{self.workflow_id} is not running") from error
+            raise _unavailable(error) from error
+
     async def progress(self) -> PushProgress:
         """Counts, phase and hold at this moment, from the ledger."""
         return await _query(self.workflow, PushProgress)

@@ -6,9 +6,11 @@ and its push bear the same id, so either noun finds either.
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clarion.errors import NotFound
+from clarion.errors import NotFound, StackUnavailable
 from clarion.model.command import CancelMode, CommandAnswer, PushProgress
 from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.store import credentials, report
@@ -36,6 +38,7 @@ Direct = Annotated[
     bool, typer.Option("--direct", help="Write the control row itself: works while Temporal is down.")
 ]
 MANY = 1_000
+WAKE_SECONDS = 3.0
 WORDS = {"scheduled": "pending", "running": "sending", "closing": "sending"}
 
 
@@ -270,7 +273,9 @@ async def _steer(
     """One command, through Temporal or straight into the control row."""
     who = getpass.getuser()
     if direct:
-        return await _directly(await context.db(), noun, id, what, args, who)
+        answer = await _directly(await context.db(), noun, id, what, args, who)
+        await _wake(context, noun, id)
+        return answer
     clarion = await context.clarion()
     handle = clarion.campaign(id) if noun == "campaign" else clarion.push(id)
     if what == "pause":
@@ -297,6 +302,17 @@ async def _directly(
         for push_no in await _numbers(db, noun, id)
     ]
     return answers[-1]
+
+
+async def _wake(context: Context, noun: str, id: str) -> None:
+    """Tell the workflows to look at once, if Temporal is there; else they find out by themselves."""
+    db = await context.db()
+    with suppress(StackUnavailable, NotFound, TimeoutError):
+        async with asyncio.timeout(WAKE_SECONDS):
+            clarion = await context.clarion()
+            for push_no in await _numbers(db, noun, id):
+                facts = await pushes.facts(db, push_no)
+                await clarion.push(facts.push_id).wake()
 
 
 def _say(noun: str, id: str, what: str, answer: CommandAnswer) -> None:
@@ -380,6 +396,7 @@ def _unblock(noun: str) -> Any:
                     wanted = one.blocked and lane in (None, one.lane)
                     if wanted and await credentials.unblock(db, app_no, one.lane):
                         opened.append(f"{one.provider} (lane {one.lane}, was {one.blocked})")
+            await _wake(context, noun, id)
             return opened
 
         opened = run(work, data)
