@@ -69,7 +69,7 @@ def deal(
     dt = min(LONGEST_STEP, max(0.0, now - state.at))
     lanes, heard = listen(state.lanes, state.heard, asks, ceilings, now, dt)
     limits = _limits({key: lanes[key] for ask in asks for key in ask.heard}, pushes, now)
-    dealt = {ask.process: in_use(state.dealt.get(ask.process, ()), ask) for ask in asks}
+    dealt = {ask.process: in_use(state.dealt.get(ask.process, ()), ask.read) for ask in asks}
     rates = pay(share(asks, limits, pushes), dealt, limits)
     counts, ready = count(rates, state.counts, state.ready, limits, asks, now, dt)
     rates |= _unlimited(asks, limits)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import NamedTuple
 
-from clarion.quota.ask import URGENT_ROOM, Ask, Limits, Pair, Share
+from clarion.quota.ask import Limits, Pair, Share
 from clarion.quota.share import names_of
 
 
@@ -22,18 +22,11 @@ class Dealt(NamedTuple):
     rates: dict[Pair, float]
 
 
-def in_use(deals: Iterable[Dealt], ask: Ask) -> list[Dealt]:
-    """The deals that a process may be going by: those whose successor it does not go by yet.
-
-    What it no longer asks for it has given back: a process drops a pair only when its rates are without it.
-    """
+def in_use(deals: Iterable[Dealt], read: int) -> list[Dealt]:
+    """The deals that a process may be going by: those whose successor it does not go by yet."""
     deals = list(deals)
     followers = [deal.number for deal in deals[1:]] + [inf]
-    return [
-        Dealt(deal.number, {p: x for p, x in deal.rates.items() if p in ask.wants or p[1] == URGENT_ROOM})
-        for deal, follower in zip(deals, followers, strict=False)  # no deals: one follower all the same
-        if follower > ask.read
-    ]
+    return [deal for deal, follower in zip(deals, followers, strict=False) if follower > read]
 
 
 def both(older: Dealt, newer: Dealt) -> Dealt:

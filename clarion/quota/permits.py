@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
-from clarion.quota.ask import URGENT_ROOM, Pair, Totals, Want
+from clarion.quota.ask import URGENT_ROOM, Totals, Want
 from clarion.quota.counted import SLOW
 from clarion.quota.deal import LaneRates, PairRate, Rates
 from clarion.quota.dealer import Dealer
@@ -38,6 +38,7 @@ RIPE_SECONDS: Final = 0.31  # from the giving of a counted send to its start: on
 DEALS_TO_LEARN: Final = 3  # one may be under way, one reads the ask, its rates are there
 WATCHED: Final = 50  # answers that the process itself looks back at
 WORTH_A_BUCKET: Final = SLOW  # sends/s asked for the last rows of a batch, which would be counted else
+FORGET_PAIR_SECONDS: Final = 30.0  # after its last attempt
 FORGET_LANE_SECONDS: Final = 60.0  # without a push or an answer
 FORGET_URGENT_LANE_SECONDS: Final = 600.0  # urgent queues keep their room in a lane longer
 
@@ -51,6 +52,7 @@ class LaneReport(NamedTuple):
     stopped: float  # seconds that a Retry-After still lasts
     halted: bool  # half of the last answers were bad
     granted: dict[int, float]  # by push: sends per second of this process
+    pushes: set[int]  # that it knows of
 
 
 class Tap:
@@ -118,14 +120,13 @@ class Tap:
 class _Pair:
     """One push on one lane: the attempts at it, and what it may start."""
 
-    __slots__ = ("counted", "lane", "purse", "push_no", "released_at", "taps")
+    __slots__ = ("counted", "lane", "last_used", "purse", "push_no", "taps")
 
-    def __init__(self, lane: _Lane, push_no: int) -> None:
-        self.lane, self.push_no = lane, push_no
+    def __init__(self, lane: _Lane, push_no: int, now: float) -> None:
+        self.lane, self.push_no, self.last_used = lane, push_no, now
         self.taps: set[Tap] = set()
         self.purse: Purse | None = None
         self.counted = Counted()
-        self.released_at: int | None = None  # the deal that was current when it was first asked for no more
 
     def want(self) -> Want:
         rate = min(sum(tap.wanted for tap in self.taps), limits.APPETITE)
@@ -246,7 +247,7 @@ class Permits:
         lane = self._lane(lane_key)
         pair = lane.pairs.get(push_no)
         if pair is None:
-            pair = lane.pairs[push_no] = _Pair(lane, push_no)
+            pair = lane.pairs[push_no] = _Pair(lane, push_no, self.now())
         tap = Tap(self, pair, urgent)
         pair.taps.add(tap)
         if pair.purse is None:
@@ -278,6 +279,7 @@ class Permits:
                 max(0.0, lane.stopped_until - now),
                 lane.halted,
                 {no: pair.purse.rate for no, pair in lane.pairs.items() if fresh and pair.purse is not None},
+                set(lane.pairs),
             )
             for lane in self._lanes.values()
         ]
@@ -305,20 +307,21 @@ class Permits:
         self._due = asked + limits.EXCHANGE_EVERY
         lanes = list(self._lanes.values())
         halted = [lane for lane in lanes if lane.halted and lane.resume_with is None]
-        wants = {(pair.lane.key, pair.push_no): pair.want() for pair in self._pairs()}
+        wants = {(pair.lane.key, pair.push_no): pair.want() for pair in self._pairs() if pair.taps}
         heard = {lane.key: (lane.totals, max(0.0, lane.stopped_until - asked)) for lane in lanes}
         answer = await self._board.exchange(
             self._process, self._read, ask_to_json(self._urgent, heard, wants)
         )
         self._take_in(answer, asked)
-        self._note_deal(answer, halted, wants)
+        self._note_deal(answer, halted)
 
     def _take_in(self, answer: Answer, asked: float) -> None:
         """Go by the rates of the answer, if they are ours."""
         now = self.now()
         age = max(0.0, answer.clock - answer.dealt_at)
-        if now >= self.good_until:
-            # Meanwhile the dealer may have taken us for dead and given our rates to others.
+        if now >= self.good_until or (self._read and not answer.number):
+            # The dealer may have taken us for dead and given our rates to others; or PostgreSQL has crashed
+            # and the next dealer will not know of them.
             self._forget()
             self._go_by_from = (answer.deal or 0) + 1
         elif answer.rates is not None and answer.number >= self._go_by_from:
@@ -338,7 +341,7 @@ class Permits:
         for lane in self._lanes.values():
             lane.read(rates.get(lane.key), now, ripe)
 
-    def _note_deal(self, answer: Answer, halted: list[_Lane], wants: dict[Pair, Want]) -> None:
+    def _note_deal(self, answer: Answer, halted: list[_Lane]) -> None:
         """What follows from the number of the current deal."""
         self._deal = answer.deal
         self._heard_at, self._dealt_for = self.now(), max(0.0, answer.clock - answer.dealt_at)
@@ -348,14 +351,8 @@ class Permits:
                 lane.resume_with = current + DEALS_TO_LEARN
             elif lane.halted and lane.resume_with is not None and current >= lane.resume_with:
                 lane.halted = False
-        for pair in self._pairs():
-            want = wants.get((pair.lane.key, pair.push_no))
-            if want is None or want.rate > 0:
-                pair.released_at = None
-            elif pair.released_at is None:
-                pair.released_at = current
-            if pair.taps and pair.purse is None:
-                self._hurry(HURRY_SECONDS)
+        if any(pair.taps and pair.purse is None for pair in self._pairs()):
+            self._hurry(HURRY_SECONDS)
 
     def _granted(self) -> float:
         return sum(pair.purse.rate for pair in self._pairs() if pair.purse is not None)
@@ -371,14 +368,13 @@ class Permits:
             lane.forget()
 
     def _tidy(self, now: float) -> None:
-        """Drop what nobody uses. A pair stays in the ask until the dealer surely took its rate back."""
-        current = self._deal or 0
+        """Drop what nobody has used for long. Until then a pair knows how many counted sends it took."""
         keep = FORGET_URGENT_LANE_SECONDS if self._urgent else FORGET_LANE_SECONDS
         for lane in list(self._lanes.values()):
             for pair in list(lane.pairs.values()):
                 if pair.taps:
-                    lane.last_used = now
-                elif pair.purse is None and pair.released_at is not None and current >= pair.released_at + 2:
+                    pair.last_used = lane.last_used = now
+                elif now - pair.last_used > FORGET_PAIR_SECONDS:
                     del lane.pairs[pair.push_no]
             if not lane.pairs and now - lane.last_used > keep:
                 del self._lanes[lane.key]
@@ -397,7 +393,7 @@ class Permits:
             self._wake.set()
 
     async def _exchange_forever(self) -> None:
-        await asyncio.sleep(random.random() * limits.EXCHANGE_EVERY)  # processes start together
+        await _own_moment()
         while True:
             if not await self._attempt("exchange", self.exchange):
                 self._due = self.now() + AT_ONCE_SECONDS
@@ -413,6 +409,7 @@ class Permits:
                 pass
 
     async def _deal_forever(self) -> None:
+        await _own_moment()
         while True:
             began = self.now()
             if self.dealer.dealing or self._nobody_deals(began):
@@ -439,3 +436,8 @@ class Permits:
             log.info("quota: %s works again", what)
         self._failing.discard(what)
         return True
+
+
+async def _own_moment() -> None:
+    """Processes that start together shall not ask together for ever."""
+    await asyncio.sleep(random.random() * limits.EXCHANGE_EVERY)

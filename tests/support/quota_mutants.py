@@ -72,7 +72,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     # What is paid.
     "unread rates are forgotten": Mutant(
-        "payout", "if follower > ask.read", "if follower == inf", "never_over_limit"
+        "payout", "if follower > read", "if follower == inf", "never_over_limit"
     ),
     "a pace is not paid for": Mutant(
         "payout",
@@ -81,7 +81,6 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "never_over_limit",
     ),
     "cuts wait": Mutant("payout", "return deserved\n    return", "return held\n    return", "cut_at_once"),
-    "what is given back is kept": Mutant("payout", "if p in ask.wants or", "if p or", "never_over_limit"),
     "unlimited pairs are not reckoned with": Mutant(
         "deal", "rates |= _unlimited(asks, limits)", "", "unlimited_costs_nothing"
     ),
@@ -102,7 +101,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "counted", "ready[name] -= 1", "ready[name] -= 0", "slow_shares"
     ),
     "the least owed is served": Mutant(
-        "counted", "(-owing[pair], i, pair)", "(owing[pair], i, pair)", "nobody_starves"
+        "counted", "(-owing[pair], i, pair) for", "(owing[pair], i, pair) for", "nobody_starves"
     ),
     # The dealer at work.
     "a new dealer deals at once": Mutant(
@@ -127,11 +126,25 @@ MUTANTS: Final[dict[str, Mutant]] = {
     "old rates are good after a pause": Mutant(
         "permits", "self._go_by_from = (answer.deal or 0) + 1", "self._go_by_from = 0", "never_over_limit"
     ),
-    "a pair is dropped with its last attempt": Mutant(
+    "a lost row is no loss": Mutant(
         "permits",
-        "pair.purse is None and pair.released_at is not None and current >= pair.released_at + 2",
-        "True",
-        "never_over_limit",
+        " or (self._read and not answer.number)",
+        "",
+        "crash_of_the_board",
+        7,
+    ),
+    "counted sends are forgotten with the attempt": Mutant(
+        "permits",
+        "FORGET_PAIR_SECONDS: Final = 30.0",
+        "FORGET_PAIR_SECONDS: Final = -1.0",
+        "attempts_come_and_go",
+        3,
+    ),
+    "what nobody sends is asked for": Mutant(
+        "permits",
+        "for pair in self._pairs() if pair.taps}",
+        "for pair in self._pairs()}",
+        "given_back_is_the_others",
     ),
     "a pair is never dropped": Mutant(
         "permits", "del lane.pairs[pair.push_no]", "pass", "given_back_is_the_others"
@@ -171,7 +184,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "purse",
         "self._held = 0.0\n        self._at = now\n\n    def set",
         "self._held = 1 + BURST_SECONDS * rate\n        self._at = now\n\n    def set",
-        "never_over_limit",
+        "new_pushes_bring_nothing",
     ),
 }
 

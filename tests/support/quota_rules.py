@@ -7,7 +7,6 @@ and `test_quota_mutants.py` checks that they notice when the code is wrong.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 from collections.abc import Awaitable, Callable
 from math import inf
@@ -90,21 +89,18 @@ async def pace_change_from_none(seed: int) -> None:
     """A pace for a push that had none reckons with processes which have not read it yet."""
     async with world(seed) as w:
         w.warm(a1_1=inf)
-        processes = hungry(w, 3, 7, speed=300)
-        await w.until(2)
-        processes[0].line.late = 1.0
-        processes[0].line.late_by = 0.45
+        (slow,) = hungry(w, 1, 7, speed=300)
+        newcomers = [w.process() for _ in range(2)]
+        await w.until(2 + w.rng.random())
+        slow.line.late, slow.line.late_by = 1.0, 0.45
         w.tables.pushes[7] = Terms(pace=100)
-        await w.until(2.5)
-        newcomer = w.process()
-        newcomer.work(LANE, 7)
+        for newcomer in newcomers:
+            newcomer.work(LANE, 7)
         while w.now < 6:
-            old = max(p.granted(LANE, 7) for p in processes)
-            check(
-                not (old > 1000 and newcomer.granted(LANE, 7) > 0), "a newcomer was paid from an unread limit"
-            )
+            granted = [newcomer.granted(LANE, 7) for newcomer in newcomers]
+            check(slow.granted(LANE, 7) < 1000 or not sum(granted), "a newcomer was paid from what is in use")
             await asyncio.sleep(0.01)
-        check(newcomer.granted(LANE, 7) > 20, "the newcomer never got its part")
+        check(min(granted) > 20, "a newcomer never got its part", granted)
 
 
 async def weights_share(seed: int) -> None:
@@ -223,8 +219,8 @@ async def recovery_by_tens(seed: int) -> None:
         await w.until(first + 9)
         seconds = [w.count(first + s, first + s + 1) for s in range(9)]
         check(sum(seconds[:2]) <= 4, "at once after the probe:", seconds)
-        check(sum(seconds[:3]) <= 25, "in three seconds after the probe:", seconds)
-        check(seconds[5] >= 80, "later:", seconds)
+        check(sum(seconds[:4]) <= 40, "in four seconds after the probe:", seconds)
+        check(seconds[5] >= 50, "later:", seconds)
         await w.until(first + 12)
         near(w.rate(first + 9, first + 12), 2000, 0.05, f"the recovered lane ({seconds})")
 
@@ -311,21 +307,21 @@ async def process_dies(seed: int) -> None:
 
 
 async def sleeper_is_fenced(seed: int) -> None:
-    """A dealer that slept before its write is refused, and nobody who slept goes by old rates."""
+    """A dealer that slept before its write is refused, and knows that it is the dealer no more."""
     async with world(seed) as w:
         w.warm(a1_1=1000.0)
         w.tables.ceilings[LANE] = 1000.0
-        processes = hungry(w, 3, 1)
-        await w.until(3)
+        processes = hungry(w, 4, 1)
+        await w.until(2)
         await w.when(w.dealers)
         (sleeper,) = w.dealers()
-        sleeper.line.pause_before_write = 0.9  # just under the time that the process gives a deal ...
-        sleeper.line.delay = 0.9  # ... and its exchange is far too late
-        while w.now < 10:
+        sleeper.line.pause_before_write = 0.95  # just under the time that a process gives a deal
+        while w.now < 6:
             total = sum(p.granted(LANE, 1) for p in processes)
             check(total <= 1001, "processes may send", total, "at", w.now)
             await asyncio.sleep(0.01)
-        check(sleeper not in w.dealers(), "the sleeper still deals")
+        check(w.tables.refused == 1, w.tables.refused, "refused")
+        check(len(w.dealers()) == 1 and sleeper not in w.dealers(), "the sleeper still thinks that it deals")
         check(len({epoch for _, epoch in w.tables.deals}) == 2, "the post went to and fro")
 
 
@@ -367,18 +363,20 @@ async def crash_of_the_board(seed: int) -> None:
     """When PostgreSQL lost the tables a new dealer waits until no old rate can be in use."""
     async with world(seed) as w:
         w.warm(a1_1=inf)
-        w.tables.pushes[7] = Terms(pace=300)
+        w.tables.pushes[7] = Terms(pace=90)
         processes = hungry(w, 3, 7)
-        await w.until(4)
-        processes[0].line.late, processes[0].line.late_by = 1.0, 1.0
+        await w.until(4 + w.rng.random())
+        processes[0].line.late, processes[0].line.late_by = 1.0, 5.0
         w.tables.crash()
-        while w.now < 8:
+        crashed = w.now
+        processes += hungry(w, 2, 7)
+        while w.now < crashed + 4:
             total = sum(p.granted(LANE, 7) for p in processes)
-            check(total <= 300.1, "processes may send", total, "at", w.now)
+            check(total <= 90.1, "processes may send", total, "at", w.now - crashed)
             await asyncio.sleep(0.01)
         processes[0].line.late = 0.0
-        await w.until(16)
-        steady(w, 10, 16, 300, push=7)
+        await w.until(crashed + 13)
+        steady(w, crashed + 7, crashed + 13, 90, push=7)
 
 
 async def urgent_first(seed: int) -> None:
@@ -521,19 +519,38 @@ async def given_back_is_the_others(seed: int) -> None:
         ended = w.now
         await w.until(ended + 4)
         near(w.rate(ended + 1, ended + 4), 1000, 0.05, "the lane")
-        check(len(w.tables.asks[first.number][2]) < 200, "the pair is still in the ask")
+        check(b'"wants":[]' in w.tables.asks[first.number][2], "it is asked for still")
+        check(b'"pushes":{}' not in w.tables.rates[first.number][1], "and dealt")
+        await w.until(40)
+        check(not first.permits.report()[0].pushes, "nothing is forgotten")
 
 
 async def first_permits_come_soon(seed: int) -> None:
-    """A new push has its first permits within half a second."""
+    """A new push has its first permits within 0.6 s, on average within 0.28 s."""
     async with world(seed) as w:
         w.warm(a1_1=1000.0)
         processes = [w.process() for _ in range(3)]
-        await w.until(3 + w.rng.random())
-        began = w.now
-        w.rng.choice(processes).work(LANE, 5)
-        await w.until(began + 2)
-        check(w.count(began, began + 0.5) > 0, "the first send came later than half a second")
+        waits = []
+        for push in range(5, 25):
+            await w.until(w.now + 2 + w.rng.random())
+            began = w.now
+            work = w.rng.choice(processes).work(LANE, push, rows=1)
+            await work
+            waits.append(w.now - began)
+        check(max(waits) < 0.6, "the first send came after", max(waits))
+        check(sum(waits) < 0.28 * len(waits), "on average after", sum(waits) / len(waits))
+
+
+async def new_pushes_bring_nothing(seed: int) -> None:
+    """A first rate is no first burst: permits begin to trickle in."""
+    async with world(seed) as w:
+        w.warm(a1_1=3000.0)
+        w.tables.ceilings[LANE] = 3000.0
+        tap = w.process().permits.open(LANE, 1, False)
+        tap.want(100_000, 100_000)
+        await w.when(lambda: tap.pace() > 0)
+        first = tap.allowed(1000)
+        check(first <= 3000 * 0.011 + 1, first, "at once")
 
 
 async def outage_of_a_quiet_lane(seed: int) -> None:
@@ -568,9 +585,26 @@ async def counted_sends_keep_step(seed: int) -> None:
         w.tables.pushes[7] = Terms(pace=2.0)
         hungry(w, 3, 7, speed=1000)
         await w.until(34)
-        times = [row[0] for row in w.sent if row[0] > 4]
-        gaps = [b - a for a, b in itertools.pairwise(times)]
-        check(min(gaps) > 0.2 and max(gaps) < 0.8, "gaps", min(gaps), max(gaps))
+        deals = [at - w.began for at, _ in w.tables.deals]
+        for moment in [row[0] for row in w.sent if row[0] > 4]:
+            late = min(abs(moment - deal - 0.32) for deal in deals)
+            check(late < 0.03, "a counted send left", late, "s beside the step")
+
+
+async def attempts_come_and_go(seed: int) -> None:
+    """What counted sends a push took is remembered from attempt to attempt."""
+    async with world(seed) as w:
+        w.warm(a1_1=inf)
+        w.tables.pushes[7] = Terms(pace=2.0)
+        processes = [w.process() for _ in range(2)]
+        while w.now < 40:
+            for process in processes:
+                await asyncio.wait([process.work(LANE, 7, rows=w.rng.randint(1, 2))], timeout=1)
+            await asyncio.sleep(w.rng.random() * 0.2)
+        check(20 < w.count(0, 40) <= 80, w.count(0, 40), "in 40 s at a pace of 2")
+        for tenth in range(390):
+            in_a_second = w.count(tenth / 10, tenth / 10 + 1)
+            check(in_a_second <= 5, in_a_second, "in the second from", tenth / 10)
 
 
 async def limit_is_forgotten(seed: int) -> None:
@@ -643,9 +677,11 @@ RULES: Final[dict[str, Rule]] = {
         unlimited_costs_nothing,
         given_back_is_the_others,
         first_permits_come_soon,
+        new_pushes_bring_nothing,
         outage_of_a_quiet_lane,
         few_rows_want_little,
         counted_sends_keep_step,
+        attempts_come_and_go,
         limit_is_forgotten,
         few_bad_answers_are_no_outage,
     )

@@ -134,13 +134,13 @@ def test_pay_raises_only_from_what_is_free(
 
 
 def test_what_a_process_has_not_read_is_in_use() -> None:
-    """Every deal from the one it goes by on may be in use; a pair that it does not ask for is not."""
-    pair, gone, room = ("1.1", 1), ("1.1", 2), ("1.1", 0)
-    deals = [Dealt(3, {pair: 9.0}), Dealt(5, {pair: 5.0, gone: 1.0, room: 2.0}), Dealt(8, {pair: 1.0})]
-    ask = Ask(1, 0.0, 6, False, {}, {pair: Want(1, False, 0)})
+    """Every deal from the one that it goes by on may be in use."""
+    pair = ("1.1", 1)
+    deals = [Dealt(3, {pair: 9.0}), Dealt(5, {pair: 5.0}), Dealt(8, {pair: 1.0})]
 
-    assert in_use(deals, ask) == [Dealt(5, {pair: 5.0, room: 2.0}), Dealt(8, {pair: 1.0})]
-    assert in_use([], ask) == []
+    assert in_use(deals, 6) == deals[1:]
+    assert in_use(deals, 0) == deals
+    assert in_use([], 6) == []
 
 
 def test_two_deals_as_one() -> None:
