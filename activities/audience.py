@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from temporalio import activity
 
 from activities.faults import ticking
 from activities.parcel import Parcel
+from clarion.clock import SYSTEM_CLOCK
 from clarion.errors import AlreadyExists
+from clarion.model.message import Message
 from clarion.model.spec import PushSpec
+from clarion.senders.check import check_message
 from clarion.store import push as pushes
 from clarion.store import running
 from clarion.store.database import Database
@@ -61,6 +65,10 @@ class FreezeResult(Parcel):
     rows: int = 0
 
 
+def _check(message: Message, providers: Sequence[str]) -> None:
+    check_message(message, providers, SYSTEM_CLOCK.time())
+
+
 class Audiences:
     """The way from a spec to rows in the ledger. All of it may be repeated."""
 
@@ -71,12 +79,13 @@ class Audiences:
     async def open_push(self, input: OpenInput) -> OpenResult:
         """Insert the push or compare it with the one that has this id.
 
-        Fails for good with AlreadyExists (the id has other content) or NotFound.
+        Fails for good with AlreadyExists (the id has other content), NotFound, or BadSpec: the message cannot
+        be sent through some provider of the app to anybody.
         """
         if input.spec is None:
             opened = await running.known(self._db, input.push_id)
         else:
-            opened = await pushes.open_push(self._db, input.spec, input.push_id)
+            opened = await pushes.open_push(self._db, input.spec, input.push_id, check=_check)
         if opened.opened == "different":
             raise AlreadyExists(
                 f"push {input.push_id!r} exists with other content: choose another id "

@@ -372,7 +372,10 @@ class _Attempt:
 
     def _tell_quota(self, outcome: Outcome) -> None:
         throttled = outcome.kind is OutcomeKind.THROTTLED and outcome.scope is Scope.LANE
-        bad = outcome.kind is OutcomeKind.UNAVAILABLE
+        # No outage of the lane: what did not even leave (a renewed token, a GOAWAY), and one push service of
+        # many, whose own place in the sender waits.
+        unwell = outcome.kind is OutcomeKind.UNAVAILABLE and (outcome.attempt or outcome.maybe)
+        bad = unwell and outcome.scope is not Scope.HOST
         refused = outcome.kind is OutcomeKind.REJECTED  # an answer all the same: the provider is well
         self._process.permits.heard(
             self._lane.key,

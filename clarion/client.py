@@ -26,6 +26,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from clarion import limits, names
+from clarion.clock import SYSTEM_CLOCK
 from clarion.errors import AlreadyExists, BadSpec, CommandRefused, NotFound, StackUnavailable
 from clarion.model.command import (
     CancelInput,
@@ -36,8 +37,10 @@ from clarion.model.command import (
     ResumeInput,
     SetPaceInput,
 )
+from clarion.model.message import Message
 from clarion.model.spec import CampaignSpec, PushSpec
-from clarion.store import content
+from clarion.store import apps, content
+from clarion.store import push as pushes
 from clarion.store.database import Database
 
 TASK_TIMEOUT = timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT)  # ten would be a killed worker's silence
@@ -138,6 +141,7 @@ class Clarion:
             return spec
         changes: dict[str, Any] = {}
         if spec.message is not None:
+            await self._check(self.db, spec.app, spec.message)
             changes |= {
                 "message": None,
                 "content": await content.store_message(self.db, spec.app, spec.message),
@@ -147,6 +151,15 @@ class Clarion:
         if not changes:
             return spec
         return type(spec).model_validate(spec.model_dump(exclude_unset=True) | changes)
+
+    async def _check(self, db: Database, app: str, message: Message) -> None:
+        """Refuse at once what no device could be sent; a client without renderers leaves that to the push."""
+        try:
+            from clarion.senders.check import check_message
+        except ImportError:
+            return
+        app_no = (await apps.get(db, app)).app_no
+        check_message(message, await pushes.providers(db, app_no), SYSTEM_CLOCK.time())
 
     async def _start(self, workflow: str, workflow_id: str, spec: CampaignSpec | PushSpec) -> None:
         digest = spec.digest().hex()

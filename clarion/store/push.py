@@ -5,7 +5,7 @@ All of it may be repeated: who comes second finds what the first one left.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -48,6 +48,7 @@ _KINDS: Final = {
 }
 
 Opened = Literal["new", "open", "closed", "different"]
+Check = Callable[[Message, Sequence[str]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +119,12 @@ def spec_hash(spec: PushSpec) -> bytes:
     return spec.model_copy(update={"id": None}).digest()
 
 
-async def open_push(db: Database, spec: PushSpec, push_id: str) -> OpenedPush:
+async def open_push(db: Database, spec: PushSpec, push_id: str, *, check: Check | None = None) -> OpenedPush:
     """Insert the push, or compare it with the one that has this id.
 
-    Raises NotFound for an unknown app, content or push to retry, BadSpec for a retry of an open push.
+    `check` sees the message of a new push, and the providers of its app, before anything is written.
+    Raises NotFound for an unknown app, content or push to retry, BadSpec for a retry of an open push, and
+    what `check` raises.
     """
     digest = spec_hash(spec)
     known = await db.fetchrow(SQL.known, push_id, digest)
@@ -129,6 +132,8 @@ async def open_push(db: Database, spec: PushSpec, push_id: str) -> OpenedPush:
         return OpenedPush(**known)
     look = await _look(db, spec)
     message = spec.message if spec.message is not None else Message.model_validate(look["message"])
+    if check is not None:
+        check(message, await providers(db, look["app_no"]))
     row = await db.fetchrow(
         SQL.open, push_id, spec.canonical(), digest, spec.send_at, look["app_no"], spec.campaign,
         look["retry_of"], look["dedup_no"], spec.priority.number, kind_of(message),
@@ -137,6 +142,11 @@ async def open_push(db: Database, spec: PushSpec, push_id: str) -> OpenedPush:
     )  # fmt: skip
     assert row is not None
     return OpenedPush(**row)
+
+
+async def providers(db: Database, app_no: int) -> list[str]:
+    """The providers that an app has credentials for."""
+    return [row["provider"] for row in await db.fetch(SQL.providers, app_no)]
 
 
 async def _look(db: Database, spec: PushSpec) -> asyncpg.Record:

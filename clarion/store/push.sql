@@ -236,3 +236,6 @@ order by p.push_no
 
 -- name: close_push
 select close_push($1)
+
+-- name: providers
+select distinct provider from credential where app_no = $1 and secret is not null order by 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -11,9 +12,12 @@ import asyncpg
 import pytest
 
 from clarion.errors import BadSpec, CommandRefused, NotFound
+from clarion.model.audience import Audience
 from clarion.model.command import CommandAnswer
 from clarion.model.ledger import Code, Hold, State
-from clarion.model.message import Message
+from clarion.model.message import Message, Text
+from clarion.model.spec import PushSpec
+from clarion.senders.check import check_message
 from clarion.store import content, report
 from clarion.store import push as pushes
 from clarion.store.database import Database
@@ -606,3 +610,24 @@ async def test_next_work_names_its_waits(db: Database) -> None:
     assert 50 < (apns.next_at - told.now).total_seconds() <= 60
     assert (fcm.provider, fcm.senders, fcm.blocked, fcm.blocked_reason) == ("fcm", 0, True, 7)
     assert told.hold == Hold.NONE
+
+
+async def test_a_message_that_nobody_could_be_sent_opens_nothing(db: Database) -> None:
+    """Checked against the app's providers before the first row is written: nothing is half started."""
+    await db.execute("insert into app (name) values ('shop')")
+    await db.execute(
+        "insert into credential (app_no, lane, name, provider, secret)"
+        " select app_no, 1, 'one', 'apns', '\\x00' from app"
+    )
+    spec = PushSpec(
+        app="shop",
+        audience=Audience(everybody=True),
+        message=Message(texts={"default": Text(title="Hi", body="x" * 5_000)}),
+    )
+
+    def check(message: Message, providers: Sequence[str]) -> None:
+        check_message(message, providers, 1_800_000_000.0)
+
+    with pytest.raises(BadSpec, match="APNs"):
+        await pushes.open_push(db, spec, "large", check=check)
+    assert await db.fetchval("select count(*) from push") == 0
