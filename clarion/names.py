@@ -16,7 +16,8 @@ BULK_QUEUE: Final = "bulk"  # long ones: freeze, retire, close, housekeeping
 
 ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~@:-]{0,127}$")
 
-COMMANDS: Final = UUID("6c0c5d3e-9f0b-5a43-8a55-2f9e3f5f6a11")  # command ids are uuid5 of this and who said it when
+# Command ids are uuid5 of this and who said it when.
+COMMANDS: Final = UUID("6c0c5d3e-9f0b-5a43-8a55-2f9e3f5f6a11")
 
 SEARCH_ATTRIBUTES: Final[dict[str, str]] = {
     # PostgreSQL and SQLite visibility have room for ten keywords, so the list is planned once.

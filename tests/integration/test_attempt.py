@@ -252,7 +252,9 @@ async def test_many_throttled_registrations_slow_the_lane(db: Database) -> None:
     assert bench.permits.throttled > 0
 
 
-async def test_a_failure_of_our_own_leaves_nothing_on_the_wire(db: Database) -> None:
+async def test_a_failure_of_our_own_leaves_nothing_on_the_wire(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A sender that breaks in mid batch: what had left is committed, the batch released, the error raised."""
     bench = await Bench.make(db, 300)
     push_no, (batch,) = await bench.push()
@@ -263,7 +265,7 @@ async def test_a_failure_of_our_own_leaves_nothing_on_the_wire(db: Database) -> 
             raise RuntimeError("broken")
         post(*args)
 
-    bench.sender.post = breaks  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.sender, "post", breaks)
 
     with pytest.raises(RuntimeError, match="broken"):
         await attempt(bench.process, push_no, batch)

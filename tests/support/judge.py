@@ -142,10 +142,12 @@ async def read_ledger(url: str, push_id: str, account: Account) -> dict[str, tup
                 last = max(last, at.timestamp())
         account.audience = len(rows)
         account.states = dict(Counter(state for state, _ in rows.values()))
-        account.redo, account.maybe = await connection.fetchrow(
+        sums = await connection.fetchrow(
             "select coalesce(sum(redo), 0), coalesce(sum(maybe), 0) from clarion.batch where push_no = $1",
             push_no,
         )
+        assert sums is not None
+        account.redo, account.maybe = sums
         account.retired = await connection.fetchval(
             "select count(*) from clarion.registration r join clarion.push p using (app_no)"
             " where p.push_no = $1 and r.status = 3",

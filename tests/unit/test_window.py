@@ -82,9 +82,7 @@ def test_who_wanted_more_is_woken_when_slots_come_back() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=200
-    )
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=200)
 )
 def test_never_more_than_the_window(turns: list[tuple[int, int, int]]) -> None:
     """Whatever six attempts of three lanes and two pushes do, claimed rows never exceed the window."""
@@ -103,9 +101,7 @@ def test_never_more_than_the_window(turns: list[tuple[int, int, int]]) -> None:
 def test_nobody_starves(wants: list[int]) -> None:
     """With everything free and everybody wanting, each lane is offered at least its equal part."""
     window = Window(60)
-    seats: list[tuple[Seat, int]] = [
-        (window.sit(f"1.{n}", 1, nothing), want) for n, want in enumerate(wants)
-    ]
+    seats: list[tuple[Seat, int]] = [(window.sit(f"1.{n}", 1, nothing), want) for n, want in enumerate(wants)]
     for seat, want in seats:
         window.offer(seat, want)
 
