@@ -24,7 +24,7 @@ from clarion.http2.endpoint import CHUNK, CLOSING, Endpoint
 from clarion.http2.frames import ErrorCode, Header, ProtocolError, StreamError, literal
 from clarion.http2.requests import RequestEncoder
 
-__all__ = ["Connection", "Fate", "GoAway", "Owner", "connect", "literal"]
+__all__ = ["Connection", "Fate", "GoAway", "NoHttp2", "Owner", "connect", "literal"]
 
 ANSWER_BYTES: Final = 16_384  # of an answer's body: the stream window we give; a longer body is cut
 TICK: Final = 0.25
@@ -56,6 +56,10 @@ class Fate(StrEnum):
     def maybe(self) -> bool:
         """Whether the peer can have processed it."""
         return self in _IN_DOUBT
+
+
+class NoHttp2(ConnectionError):
+    """The peer has chosen another protocol."""
 
 
 _IN_DOUBT = frozenset((Fate.RESET, Fate.LOST, Fate.TIMEOUT))
@@ -612,7 +616,7 @@ async def connect(
         )
         try:
             if tls is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
-                raise ConnectionError("the peer does not speak HTTP/2")
+                raise NoHttp2("the peer does not speak HTTP/2")
             await connection.ready
             if not connection.usable:
                 raise ConnectionError("the peer left at once")

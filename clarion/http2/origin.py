@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from clarion.errors import ClarionError
-from clarion.http2.client import Connection, Fate, connect
+from clarion.http2.client import Connection, Fate, NoHttp2, connect
 from clarion.http2.frames import Header
 
 __all__ = ["Fate", "Origin"]
@@ -66,8 +66,9 @@ class Origin:
         resolve: Resolve | None = None,
         connect_timeout: float = 10.0,
     ) -> None:
-        self.host, self.port, self.authority = _parse(url, secure=tls is not None)
+        self.host, self.port, self.authority = parse_origin(url, secure=tls is not None)
         self.failure: str | None = None
+        self.no_http2 = False  # the peer chose another protocol at the last connect
         self.connects = 0
 
         self._headers = headers
@@ -232,6 +233,7 @@ class Origin:
         except Exception as error:
             self._failures += 1
             self.failure = describe(error)
+            self.no_http2 = isinstance(error, NoHttp2)
         else:
             self.failure = None
             self._links.append(link)
@@ -338,7 +340,7 @@ class _Link:
         self._origin._gone(self, reason)
 
 
-def _parse(url: str, *, secure: bool) -> tuple[str, int, bytes]:
+def parse_origin(url: str, *, secure: bool) -> tuple[str, int, bytes]:
     """Host, port and authority of an origin's URL."""
     parts = urlsplit(url)
     scheme = "https" if secure else "http"

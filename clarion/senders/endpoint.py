@@ -11,10 +11,15 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Sequence
+from typing import Final
 
 from clarion.errors import SenderError
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all of IPv6 that is given to the public
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # an IPv6-only network's way to IPv4 (RFC 6052)
 
 
 class ForbiddenAddress(SenderError):
@@ -30,17 +35,31 @@ class Gatekeeper:
     def allows(self, address: str) -> bool:
         """Whether a connection may go there."""
         ip = ipaddress.ip_address(address.split("%", 1)[0])
-        mapped = getattr(ip, "ipv4_mapped", None)
-        if mapped is not None:
-            ip = mapped
-        if any(ip.version == network.version and ip in network for network in self._allow):
+        inner = _inner(ip)
+        if any(one.version == net.version and one in net for net in self._allow for one in {ip, inner}):
             return True
-        return ip.is_global and not ip.is_multicast
+        return _is_public(inner) and (inner is not ip or ip.version == 4 or ip in _UNICAST)
 
-    async def resolve(self, host: str, port: int) -> str:
-        """The address to connect to. Raises ForbiddenAddress, or OSError when the name has none."""
+    async def resolve(self, host: str, port: int, turn: int = 0) -> str:
+        """The address to connect to, another one at each turn when the name has several.
+
+        Raises ForbiddenAddress, or OSError when the name has none.
+        """
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = [str(entry[4][0]) for entry in found]
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         if not addresses or not all(self.allows(address) for address in addresses):
             raise ForbiddenAddress
-        return addresses[0]
+        return addresses[turn % len(addresses)]
+
+
+def _inner(ip: Address) -> Address:
+    """The IPv4 address that an IPv6 address carries, where the packets end; else the address itself."""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return ip
+    if ip in _NAT64:
+        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip.ipv4_mapped or ip.sixtofour or ip
+
+
+def _is_public(ip: Address) -> bool:
+    return ip.is_global and not ip.is_multicast

@@ -17,7 +17,7 @@ class OutcomeKind(IntEnum):
 
 
 class Scope(IntEnum):
-    """What a throttled outcome throttles."""
+    """What a throttled outcome throttles, or an unavailable one is unavailable for."""
 
     REGISTRATION = 0  # only this row waits
     HOST = 1  # one origin waits in this process (Web Push)

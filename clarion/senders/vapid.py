@@ -17,6 +17,7 @@ from clarion.store.base64url import decode_base64
 
 LIFETIME: Final = 12 * 3600.0
 RENEW_AFTER: Final = 6 * 3600.0  # well before it lapses, well above Apple's hour
+KEPT: Final = 4_096  # origins; a connection that closes and comes back shows the same token
 
 
 class Vapid:
@@ -38,12 +39,11 @@ class Vapid:
         made_at, header = self._signed.get(origin, (float("-inf"), b""))
         if not 0 <= now - made_at < RENEW_AFTER:  # older, or from a future that the clock has left again
             header = self._sign(origin, now)
+            self._signed.pop(origin, None)
+            if len(self._signed) >= KEPT:
+                del self._signed[next(iter(self._signed))]  # the one signed longest ago
             self._signed[origin] = now, header
         return header
-
-    def forget(self, origin: str) -> None:
-        """Nobody sends there any more."""
-        self._signed.pop(origin, None)
 
     def _sign(self, origin: str, now: float) -> bytes:
         claims = {"aud": origin, "exp": int(now + LIFETIME), "sub": self._subject}

@@ -5,11 +5,13 @@ push notifications", and what is known of Microsoft's WNS, whose reasons stand i
 their words and agree on their statuses, so statuses decide.
 
 A refusal of our VAPID token (401, 403) concerns one push service: its rows are rejected, their subscriptions
-kept, and other services go on. When it is nearly every device of a push, the 30 % rule blocks the lane.
+kept, and other services go on. It is `suspect` only: whether the key itself is wrong, its sender knows, who
+sees all services.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -17,18 +19,26 @@ from clarion.senders.answers import Headers, Strangers, parse_object
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
 
 GONE: Final = Outcome(OutcomeKind.REJECTED, retire=True)
-REFUSED: Final = Outcome(OutcomeKind.REJECTED, suspect=True)
+REFUSED: Final = Outcome(OutcomeKind.REJECTED)
+OTHER_KEY: Final = Outcome(OutcomeKind.REJECTED, suspect=True)
 THROTTLED: Final = Outcome(OutcomeKind.THROTTLED, attempt=False, retry_after=1.0, scope=Scope.HOST)
-SERVER: Final = Outcome(OutcomeKind.UNAVAILABLE, maybe=True)
-BUSY: Final = Outcome(OutcomeKind.UNAVAILABLE)  # 503: the service says that it did nothing
+SERVER: Final = Outcome(OutcomeKind.UNAVAILABLE, maybe=True, scope=Scope.HOST)
+BUSY: Final = Outcome(OutcomeKind.UNAVAILABLE, scope=Scope.HOST)  # the service says that it did nothing
 
 _BY_STATUS: Final = {
+    401: OTHER_KEY,
+    403: OTHER_KEY,
     404: GONE,
     406: THROTTLED,  # WNS, before it spoke 429
+    408: BUSY,
     410: GONE,
+    421: BUSY,  # this connection is not for that host: another one is
     429: THROTTLED,
     503: BUSY,
 }
+_BY_REASON: Final = {"webpush:VapidPkHashMismatch": OTHER_KEY}  # Apple says 400
+OF_DEVICE: Final = frozenset(("webpush:TooManyRequests",))  # Apple throttles a device, not us
+_NO_CODE: Final = re.compile(r"[^A-Za-z0-9_]+")
 _strangers = Strangers("webpush")
 
 
@@ -42,14 +52,15 @@ def read(status: int, headers: Headers, body: bytes) -> Outcome:
         meaning = _BY_STATUS.get(status, REFUSED)
     else:
         meaning = REFUSED  # redirects are never followed: a push service has no reason for one
-    return replace(meaning, reason=_strangers.name(_code(headers, body), status))
+    reason = _strangers.name(_code(headers, body), status)
+    return replace(_BY_REASON.get(reason, meaning), reason=reason)
 
 
 def _code(headers: Headers, body: bytes) -> str | None:
-    """The service's own word for it: Apple's reason, Mozilla's errno, WNS's status header."""
-    status = headers.get(b"x-wns-notificationstatus") or headers.get(b"x-wns-status")
-    if status:
-        return f"wns {status.decode('ascii', 'replace')}"
+    """The service's own word for it: Apple's reason, Mozilla's errno, WNS's headers (its body is empty)."""
+    for name in (b"x-wns-error-description", b"x-wns-notificationstatus", b"x-wns-status"):
+        if said := headers.get(name):
+            return f"wns {_NO_CODE.sub(' ', said.decode('ascii', 'replace'))}".strip()[:64]
     answer = parse_object(body) or {}
     reason, number = answer.get("reason"), answer.get("errno")
     if isinstance(reason, str):

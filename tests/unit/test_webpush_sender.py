@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import re
+from dataclasses import replace
 
 import http_ece
 import jwt
@@ -17,14 +20,26 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from clarion.errors import BadSpec
+from clarion.http2.frames import HeaderDecoder
 from clarion.model.message import Action, Message, Text, WebPushOptions
 from clarion.senders.endpoint import ForbiddenAddress, Gatekeeper
 from clarion.senders.outcome import ACCEPTED, OutcomeKind, Scope
 from clarion.senders.sender import PushFacts
 from clarion.senders.vapid import Vapid
+from clarion.senders.webpush import Prepared
 from clarion.senders.webpush_answers import read
 from clarion.senders.webpush_crypto import encrypt
 from clarion.senders.webpush_payload import renderings
+from clarion.senders.webpush_place import (
+    AGAIN,
+    APPLE,
+    OUTAGE,
+    PAUSE_FIRST,
+    TROUBLED,
+    WNS,
+    Standing,
+    manner,
+)
 
 PUSH = PushFacts(1, "spring", "shop", "clarion-1", high=False, deadline=None)
 
@@ -180,6 +195,19 @@ def test_any_yes_is_accepted(status: int) -> None:
             "webpush:wns dropped",
             False,
         ),
+        (
+            400,
+            {
+                b"x-wns-status": b"dropped",
+                b"x-wns-error-description": b"Ttl value conflicts with X-WNS-Cache-Policy",
+            },
+            b"",
+            OutcomeKind.REJECTED,
+            "webpush:wns Ttl value conflicts with X WNS Cache Policy",
+            False,
+        ),
+        (408, {}, b"", OutcomeKind.UNAVAILABLE, "webpush:408", False),
+        (421, {}, b"", OutcomeKind.UNAVAILABLE, "webpush:421", False),
         (406, {}, b"", OutcomeKind.THROTTLED, "webpush:406", False),
         (429, {}, b"", OutcomeKind.THROTTLED, "webpush:429", False),
         (502, {}, b"bad gateway", OutcomeKind.UNAVAILABLE, "webpush:502", False),
@@ -194,8 +222,9 @@ def test_answers(
     outcome = read(status, headers, body)
 
     assert (outcome.kind, outcome.reason, outcome.retire) == (kind, reason, retire)
-    assert outcome.scope is (Scope.HOST if kind is OutcomeKind.THROTTLED else Scope.REGISTRATION)
+    assert outcome.scope is (Scope.REGISTRATION if kind is OutcomeKind.REJECTED else Scope.HOST)
     assert outcome.maybe is (status == 502)
+    assert outcome.suspect is (status in (401, 403))
 
 
 @pytest.mark.parametrize(
@@ -212,16 +241,25 @@ def test_answers(
         "fe80::1%eth0",
         "fc00::1",
         "::ffff:10.0.0.1",
+        "::10.0.0.1",
+        "fec0::1",
+        "2002:a00:1::1",
+        "64:ff9b::a00:1",
+        "64:ff9b:1::808:808",
+        "ff0e::1",
+        "240.0.0.1",
     ],
 )
 def test_endpoints_cannot_lead_inside(address: str) -> None:
-    """Private, link-local, shared, multicast and mapped addresses are refused."""
+    """Private, link-local, site-local, shared and multicast addresses are refused, also inside of others."""
     assert not Gatekeeper().allows(address)
 
 
 def test_public_and_allowed_addresses_are_let_through() -> None:
     """Public ones always, others when the credential names their network."""
-    assert Gatekeeper().allows("93.184.215.14")
+    for public in ("93.184.215.14", "2a00:1450:4001::200a", "64:ff9b::808:808", "::ffff:8.8.8.8"):
+        assert Gatekeeper().allows(public)
+    assert Gatekeeper(["10.0.0.0/8"]).allows("64:ff9b::a00:1")
     assert Gatekeeper(["127.0.0.0/8"]).allows("127.0.0.1")
     assert not Gatekeeper(["127.0.0.0/8"]).allows("10.0.0.1")
 
@@ -231,3 +269,93 @@ async def test_every_address_of_a_name_is_checked() -> None:
     with pytest.raises(ForbiddenAddress):
         await Gatekeeper().resolve("localhost", 443)
     assert await Gatekeeper(["127.0.0.0/8", "::1/128"]).resolve("127.0.0.1", 443) == "127.0.0.1"
+
+
+async def test_one_bad_address_among_good_ones_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with a public and a private address is refused; with public ones only, each has its turn."""
+
+    async def lookup(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        return [(2, 1, 6, "", (address, port)) for address in names[host] for _ in range(2)]
+
+    names = {"both.example": ["8.8.8.8", "10.0.0.1"], "two.example": ["8.8.8.8", "8.8.4.4"]}
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", lookup)
+
+    with pytest.raises(ForbiddenAddress):
+        await Gatekeeper().resolve("both.example", 443)
+    turns = [await Gatekeeper().resolve("two.example", 443, turn) for turn in range(3)]
+    assert turns == ["8.8.8.8", "8.8.4.4", "8.8.8.8"]
+
+
+@pytest.mark.parametrize(("ttl", "apple", "policy"), [(0, b"1", b"no-cache"), (3_600, b"3600", b"cache")])
+def test_headers_say_ttl_urgency_and_topic(ttl: int, apple: bytes, policy: bytes) -> None:
+    """C24: Windows is told whether to cache, Apple never hears a TTL of 0, everybody else the three."""
+    message = Message(texts={"default": Text(title="Hello")}, ttl=ttl)
+    made = Prepared(replace(PUSH, high=ttl == 0), message, Clock())  # type: ignore[arg-type]
+    usual = [
+        (b"ttl", b"%d" % ttl),
+        (b"urgency", b"normal" if ttl else b"high"),
+        (b"topic", b"clarion-1"),
+    ]
+
+    assert HeaderDecoder().decode(made.extra) == usual
+    assert HeaderDecoder().decode(made.special[WNS]) == [*usual, (b"x-wns-cache-policy", policy)]
+    assert HeaderDecoder().decode(made.special[APPLE]) == [(b"ttl", apple), *usual[1:]]
+    assert manner("https://wns2-am3p.notify.windows.com") == WNS
+    assert manner("https://web.push.apple.com") == APPLE
+    assert manner("https://fcm.googleapis.com") == manner("https://notify.windows.com.evil.example") == ""
+
+
+def test_ttl_follows_the_deadline() -> None:
+    """What is left until the push's deadline, said anew as it shrinks; a topic is at most 32 letters."""
+    clock = Clock()
+    push = replace(PUSH, deadline=clock.at + 100.5, dedup_key="spring sale in Zürich")
+    made = Prepared(push, Message(texts={"default": Text(title="Hello")}), clock)  # type: ignore[arg-type]
+    before = dict(HeaderDecoder().decode(made.extra))
+    clock.at = made.fresh_until + 60
+    made.freshen(clock.at)
+    after = dict(HeaderDecoder().decode(made.extra))
+
+    assert (before[b"ttl"], after[b"ttl"]) == (b"100", b"39")
+    assert made.fresh_until == clock.at + 1
+    assert re.fullmatch(rb"[A-Za-z0-9_-]{32}", before[b"topic"])
+
+
+def test_a_service_in_trouble_is_left_alone_and_asked_again() -> None:
+    """Half of the answers bad are too many; the silence doubles; one down for a minute costs attempts."""
+    standing = Standing()
+    for _ in range(3 * TROUBLED):
+        standing.worse(100.0)
+        standing.good()
+    assert standing.quiet(100.0) is None
+    for _ in range(TROUBLED):
+        standing.worse(100.0)
+
+    told = standing.quiet(100.5)
+    assert told is not None
+    assert (told.kind, told.reason, told.attempt) == (OutcomeKind.UNAVAILABLE, "webpush:Unreachable", False)
+    assert standing.quiet(100.0 + PAUSE_FIRST) is None
+    standing.worse(101.0)
+    assert standing.quiet(101.0 + PAUSE_FIRST) is not None
+    assert standing.quiet(101.0 + 2 * PAUSE_FIRST) is None
+    lasting = standing.down(100.0 + OUTAGE)
+    assert (lasting.attempt, lasting.retry_after) == (True, OUTAGE)
+    assert standing.down(100_000.0).retry_after == AGAIN[1]
+
+    for _ in range(TROUBLED):
+        standing.good()
+    assert standing.calm(200.0)
+    assert standing.down(200.0).attempt is False
+
+
+def test_a_service_that_asks_for_quiet_has_it() -> None:
+    """For as long as it says, and it is no failure; a shorter word does not shorten a longer one."""
+    standing = Standing()
+    standing.hush(150.0)
+    standing.hush(120.0)
+
+    told = standing.quiet(100.0)
+    assert told is not None
+    assert (told.kind, told.scope, told.retry_after) == (OutcomeKind.THROTTLED, Scope.HOST, 50.0)
+    assert not standing.calm(100.0)
+    assert standing.quiet(150.0) is None
+    assert standing.calm(150.0)
