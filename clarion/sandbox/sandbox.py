@@ -75,7 +75,7 @@ class Sandbox:
         self.trust(apns=self.credentials.apns, fcm=self.credentials.fcm)
         self.keys.topics.update(self._topics)
         for service in self.webpush:
-            service.port = self.listeners[f"webpush{service.origin}"].port
+            service.listens_at(self.listeners[f"webpush{service.origin}"].port)
 
     async def stop(self) -> None:
         """Close everything; the log is complete afterwards."""
@@ -118,7 +118,7 @@ class Sandbox:
         return {
             "apns": self.listeners["apns"].port,
             "fcm": self.listeners["fcm"].port,
-            "webpush": [service.port for service in self.webpush],
+            "webpush": [self._listener_of(service).port for service in self.webpush],
             "ca": str(self.authority.ca_path),
         }
 

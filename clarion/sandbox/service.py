@@ -259,6 +259,7 @@ class Service:
         elif effect == "reset" and value == "stream":
             conn.reset(stream_id, 2 if rule.code is None else rule.code)
         elif effect == "reset":
+            conn.mute = True
             conn.abort()
         elif effect == "garbage" and value == "frames":
             conn.garbage()

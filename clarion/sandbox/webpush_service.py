@@ -12,14 +12,16 @@ import itertools
 import re
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
 
-from clarion.http2.frames import Header
+from clarion.http2.frames import Header, literal
 from clarion.sandbox.answer import Answer
 from clarion.sandbox.log import quoted, safe
 from clarion.sandbox.service import Service, Shared, Talk, Verdict
+from clarion.sandbox.swift import SwiftConnection
 from clarion.sandbox.webpush import ANY, Subscriber, subscriber, vapid_tag
 from clarion.sandbox.webpush_crypto import Undecryptable, Vapid, decrypt, read_vapid, sender_key
 from clarion.sandbox.webpush_dialects import DIALECTS, STATUS, Dialect, Trouble
@@ -28,12 +30,12 @@ BODY: Final = 4_096
 DAY: Final = 86_400
 CLAIMS: Final = 512
 OVERFLOW: Final = 2**31
+MESSAGE_ID: Final = 16  # digits
 _PATH: Final = re.compile(rb"/push/([A-Za-z0-9_.~-]+)")
 _TOPIC: Final = re.compile(rb"[A-Za-z0-9_-]{1,32}")
 _URGENCIES: Final = (b"very-low", b"low", b"normal", b"high")
 _UNREADABLE: Final = Answer(201, "Undecryptable")
 _CREATED: Final = Answer(201)
-_EMPTY_LOG: Final = ("null", "null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,12 @@ class Profile:
     vapid: Vapid | None
     trouble: Trouble | None  # of the other headers
     encoding: bytes | None
-    topic: str | None
+    key: str | None  # the Topic, as JSON
     ttl: int
 
 
 class WebPush(Service):
-    """One origin. `port` is set when it is known: the audience of VAPID tokens."""
+    """One origin; `url` is what VAPID tokens have to name as their audience."""
 
     provider = "webpush"
     path_form = _PATH
@@ -57,7 +59,7 @@ class WebPush(Service):
     def __init__(self, shared: Shared, origin: int, dialect: str) -> None:
         super().__init__(shared, origin)
         self.dialect: Dialect = DIALECTS[dialect]
-        self.port = 0
+        self.listens_at(0)
         self._claims: dict[bytes, Vapid] = {}
         self._numbers = itertools.count(1)
         self._said: dict[Trouble, Answer] = {}
@@ -70,10 +72,12 @@ class WebPush(Service):
         for conn in self.connections:
             conn.forget()
 
-    @property
-    def url(self) -> str:
-        """The origin."""
-        return f"https://127.0.0.1:{self.port}"
+    def listens_at(self, port: int) -> None:
+        """The port is known: with it the origin, and what Location headers begin with."""
+        self.url = f"https://127.0.0.1:{port}"
+        self._audiences = (self.url, f"https://localhost:{port}")
+        self._messages = f"{self.url}/m/".encode()
+        self._location = literal(b"location", self._messages + b"0" * MESSAGE_ID)[:-MESSAGE_ID]
 
     def streams(self, transport: asyncio.Transport) -> int:
         """As many as the settings say."""
@@ -117,7 +121,7 @@ class WebPush(Service):
             vapid=self._vapid(authorization) if authorization is not None else None,
             trouble=trouble,
             encoding=values.get(b"content-encoding"),
-            topic=topic.decode("ascii", "replace") if topic is not None else None,
+            key=quoted(topic.decode("ascii", "replace")) if topic is not None else None,
             ttl=min(int(ttl), OVERFLOW) if ttl.isdigit() else 0,
         )
 
@@ -162,17 +166,27 @@ class WebPush(Service):
         segment = match[1].decode() if match is not None else ""
         to = subscriber(segment)
         trouble = self._trouble(profile, to, body) if to is not None else Trouble.PATH
-        key, content = _EMPTY_LOG
         if trouble is not None or to is None:
-            key = quoted(profile.topic)
-            return self.say(trouble or Trouble.PATH), safe(segment), key, content, (), b""
+            answer = self.say(trouble or Trouble.PATH)
+            return answer, safe(segment), profile.key or "null", "null", (), b""
         answer, key, content = self._receive(profile, segment, to, body)
         if self.graves and (dead := self.graves.find(segment)) is not None:
             gone = self.error(None, dead.reason) if dead.reason else self.say(self.dialect.gone)
             return gone, segment, key, content, (), b""
-        location = f"{self.url}/m/{next(self._numbers):x}".encode()
+        location = b"%b%016x" % (self._messages, next(self._numbers))
         ttl = b"%d" % min(profile.ttl, self.dialect.longest_ttl)
         return answer, segment, key, content, ((b"location", location), (b"ttl", ttl)), b""
+
+    def deliver(self, conn: Talk, stream_id: int, verdict: Verdict) -> None:
+        """Answer; over HTTP/2 without a detour."""
+        answer, _, _, _, extra, body = verdict
+        if not isinstance(conn, SwiftConnection):
+            super().deliver(conn, stream_id, verdict)
+        elif extra and answer.status == 201:
+            echo = self._location + extra[0][1][-MESSAGE_ID:] + _ttl_block(extra[1][1])
+            conn.answer(stream_id, answer, echo, body)
+        else:
+            conn.answer(stream_id, answer, b"", body or answer.body)
 
     def _trouble(self, profile: Profile, to: Subscriber, body: bytes) -> Trouble | None:
         if not profile.method:
@@ -205,7 +219,7 @@ class WebPush(Service):
         return None
 
     def _is_audience(self, audience: str) -> bool:
-        return audience.lower() in (self.url, f"https://localhost:{self.port}")
+        return audience.lower() in self._audiences
 
     # ---- the browser
 
@@ -213,7 +227,7 @@ class WebPush(Service):
         self, profile: Profile, segment: str, to: Subscriber, body: bytes
     ) -> tuple[Answer, str, str]:
         """The answer, and key and content for the log."""
-        key = quoted(profile.topic)
+        key = profile.key or "null"
         if not body:
             return _CREATED, key, f'"{self.shared.log.content("", "")}"'
         share = self.shared.settings.decrypt
@@ -226,9 +240,14 @@ class WebPush(Service):
         title, text, tag = _shown(plain)
         return (
             _CREATED,
-            key if profile.topic is not None else quoted(tag),
+            profile.key or quoted(tag),
             f'"{self.shared.log.content(title, text)}"',
         )
+
+
+@lru_cache(1024)
+def _ttl_block(ttl: bytes) -> bytes:
+    return literal(b"ttl", ttl)
 
 
 def _shown(plain: bytes) -> tuple[str, str, str | None]:
