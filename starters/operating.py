@@ -138,7 +138,7 @@ def _list(noun: str) -> Any:
                 line.app,
                 line.title or "",
                 state,
-                line.hold if line.hold != "none" else "",
+                "" if line.closed_at or line.hold == "none" else line.hold,
                 _moment(line.send_at),
             )
         Console().print(table)
@@ -175,12 +175,11 @@ def _print_push(push: PushProgress) -> None:
         f"invalid tokens {push.invalid_tokens:,}",
     ]
     console.print("  " + " · ".join(facts), highlight=False)
-    table = Table(
-        "lane", "provider", "planned", *(name.replace("_", " ") for name in COUNTS), "redo", "maybe"
-    )
-    for lane in push.lanes:
-        counts = (lane.planned, *(getattr(lane, name) for name in COUNTS), lane.redo, lane.maybe)
-        table.add_row(str(lane.lane), lane.provider, *(f"{n:,}" if n else "" for n in counts))
+    table = Table("", *(f"{lane.provider} (lane {lane.lane})" for lane in push.lanes))
+    for name in ("audience", "planned", *COUNTS, "redo", "maybe"):
+        counts = [getattr(lane, name) for lane in push.lanes]
+        if any(counts):
+            table.add_row(name.replace("_", " "), *(f"{n:,}" if n else "" for n in counts))
     console.print(table)
     moments = {
         "planned for": push.send_at,
