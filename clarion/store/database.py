@@ -58,6 +58,8 @@ _AWAY = (
 
 def is_away(error: BaseException) -> bool:
     """Whether the error means that PostgreSQL could not answer, so that the same call may be repeated."""
+    if isinstance(error, asyncpg.InterfaceError) and "server expects" in str(error):
+        return False  # the number of arguments is wrong
     return isinstance(error, _AWAY) and not isinstance(error, _NOT_AWAY)
 
 

@@ -97,6 +97,7 @@ async def test_a_closed_pool_ends_the_patience(database_url: str) -> None:
         (TimeoutError(), True),
         (asyncpg.ConnectionDoesNotExistError(), True),
         (asyncpg.InterfaceError("connection is closed"), True),
+        (asyncpg.InterfaceError("the server expects 1 argument for this query, 2 were passed"), False),
         (asyncpg.InternalClientError(), True),
         (asyncpg.CannotConnectNowError(), True),
         (asyncpg.AdminShutdownError(), True),

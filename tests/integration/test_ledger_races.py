@@ -102,7 +102,9 @@ async def test_two_freeze_the_same_range(db: Database) -> None:
     push_no = await ground.open()
     await pushes.plan(db, push_no)
 
-    frozen = await asyncio.gather(*(pushes.freeze(db, push_no, 0) for _ in range(3)))
+    slow = "(select null::timestamptz from pg_sleep(0.4))"
+
+    frozen = await asyncio.gather(*(pushes.freeze(db, push_no, 0, opens=slow) for _ in range(3)))
 
     assert sorted(f.rows for f in frozen) == [0, 0, 200]
     assert (await report.reconcile(db, push_no)).audience == 200
