@@ -21,7 +21,6 @@ from typing import Final, NamedTuple
 from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.quota.ask import URGENT_ROOM, Totals, Want
-from clarion.quota.counted import SLOW
 from clarion.quota.deal import LaneRates, PairRate, Rates
 from clarion.quota.dealer import Dealer
 from clarion.quota.exchange import Answer, Board, ask_to_json, rates_from_json
@@ -37,7 +36,7 @@ ANSWER_SECONDS: Final = 0.005  # that an exchange usually takes
 RIPE_SECONDS: Final = 0.31  # from the giving of a counted send to its start: one exchange and a little
 DEALS_TO_LEARN: Final = 3  # one may be under way, one reads the ask, its rates are there
 WATCHED: Final = 50  # answers that the process itself looks back at
-WORTH_A_BUCKET: Final = SLOW  # sends/s asked for the last rows of a batch, which would be counted else
+AT_LEAST: Final = 20.0  # sends/s asked for the last rows of a batch: an empty bucket has one in 0.05 s
 FORGET_PAIR_SECONDS: Final = 30.0  # after its last attempt
 FORGET_LANE_SECONDS: Final = 60.0  # without a push or an answer
 FORGET_URGENT_LANE_SECONDS: Final = 600.0  # urgent queues keep their room in a lane longer
@@ -71,8 +70,8 @@ class Tap:
 
     @property
     def wanted(self) -> float:
-        """What it asks for: to be done in half a second, if it can."""
-        return min(self._rate, 2.0 * self._rows_left + WORTH_A_BUCKET) if self._rows_left > 0 else 0.0
+        """What it asks for: to be done within half a second, if it can."""
+        return min(self._rate, 2.0 * self._rows_left + AT_LEAST) if self._rows_left > 0 else 0.0
 
     def allowed(self, n: int) -> int:
         """How many of `n` may start now. They count as started: give back what is not."""

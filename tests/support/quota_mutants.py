@@ -166,7 +166,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     "the last rows hold a lane": Mutant(
         "permits",
-        "min(self._rate, 2.0 * self._rows_left + WORTH_A_BUCKET)",
+        "min(self._rate, 2.0 * self._rows_left + AT_LEAST)",
         "self._rate",
         "few_rows_want_little",
     ),

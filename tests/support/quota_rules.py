@@ -526,7 +526,7 @@ async def given_back_is_the_others(seed: int) -> None:
 
 
 async def first_permits_come_soon(seed: int) -> None:
-    """A new push has its first permits within 0.6 s, on average within 0.28 s."""
+    """A new push has its first permits within half a second, on average within a quarter."""
     async with world(seed) as w:
         w.warm(a1_1=1000.0)
         processes = [w.process() for _ in range(3)]
@@ -537,8 +537,8 @@ async def first_permits_come_soon(seed: int) -> None:
             work = w.rng.choice(processes).work(LANE, push, rows=1)
             await work
             waits.append(w.now - began)
-        check(max(waits) < 0.6, "the first send came after", max(waits))
-        check(sum(waits) < 0.28 * len(waits), "on average after", sum(waits) / len(waits))
+        check(max(waits) < 0.5, "the first send came after", max(waits))
+        check(sum(waits) < 0.27 * len(waits), "on average after", sum(waits) / len(waits))
 
 
 async def new_pushes_bring_nothing(seed: int) -> None:
@@ -575,7 +575,7 @@ async def few_rows_want_little(seed: int) -> None:
         for _ in range(4):
             w.process().permits.open(LANE, 2, False).want(100_000, 5)
         await w.until(7)
-        check(w.rate(4, 7) > 930, "rows that nobody sends hold", 1000 - w.rate(4, 7))
+        check(w.rate(4, 7) > 850, "rows that nobody sends hold", 1000 - w.rate(4, 7))
 
 
 async def counted_sends_keep_step(seed: int) -> None:

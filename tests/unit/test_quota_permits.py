@@ -95,9 +95,9 @@ def test_an_attempt_asks_for_what_it_can_use() -> None:
             one, two = (process.permits.open("1.1", 5, urgent) for urgent in (False, True))
             one.want(1000.0, 100_000)
             two.want(1000.0, 10)
-            assert (one.wanted, two.wanted) == (1000.0, 23.0)
+            assert (one.wanted, two.wanted) == (1000.0, 40.0)
             (pair,) = process.permits._pairs()
-            assert pair.want() == Want(1023.0, True, 0)
+            assert pair.want() == Want(1040.0, True, 0)
             two.want(1000.0, 0)
             assert pair.want().rate == 1000.0
             await w.until(1.5)
