@@ -39,6 +39,7 @@ LAST_STREAM: Final = frames.LARGEST_STREAM - 2_000_000  # numbers run out: leave
 NO_HEADERS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 _PLAIN_200: Final = (200, NO_HEADERS)
 _GONE: Final = object()
+_pack = frames.HEAD.pack
 _PING: Final = frames.frame(frames.PING, 0, 0, b"clarion?")
 
 
@@ -195,11 +196,11 @@ class Connection(Endpoint):
         block = self._encoder.block(path, extra)
         if len(block) > frames.FRAME_LIMIT:
             raise ValueError("the request's headers are too large")
-        head = frames.HEAD.pack(len(block) << 8 | frames.HEADERS, frames.END_HEADERS, stream)
+        head = _pack(len(block) << 8 | frames.HEADERS, frames.END_HEADERS, stream)
         size = len(body)
         if size <= self._send_window and size <= self._initial_window and size <= self._frame_limit:
             self._send_window -= size
-            entry = b"".join((head, block, frames.HEAD.pack(size << 8, frames.END_STREAM, stream), body))
+            entry = b"".join((head, block, _pack(size << 8, frames.END_STREAM, stream), body))
         else:
             entry = head + block
             self._hold(stream, body, self._initial_window)

@@ -274,6 +274,11 @@ def _read_string(block: bytes, at: int) -> tuple[bytes, int]:
     return (decode_huffman(value) if coded else value), end
 
 
+def _check_size(headers: list[Header]) -> None:
+    if sum(len(name) + len(value) + 32 for name, value in headers) > HEADER_BYTES:
+        raise ProtocolError("header list too large", ErrorCode.ENHANCE_YOUR_CALM)
+
+
 class HeaderDecoder:
     """Decodes header blocks. Table and Huffman code are `hpack`'s; the loop is ours and three times as fast.
 
@@ -288,6 +293,7 @@ class HeaderDecoder:
         self._bad_headers: set[Header] = set()  # in the table, where a later block could name them
         self._bad = False
         self._table = HeaderTable()
+        self._known: list[Header] = []
         self._strings: dict[bytes, bytes] = {}  # Huffman-coded names and short values seen before
 
     def decode(self, block: bytes) -> list[Header]:
@@ -303,43 +309,49 @@ class HeaderDecoder:
 
     def _decode(self, block: bytes) -> list[Header]:
         headers: list[Header] = []
-        table, static = self._table, HeaderTable.STATIC_TABLE
-        at, end, room = 0, len(block), HEADER_BYTES
+        known = self._known or self._know()
+        at, end = 0, len(block)
         while at < end:
             byte = block[at]
-            if byte & 0x80:
-                index = byte & 0x7F
-                if index < 0x7F:
-                    at += 1
-                else:
-                    index, at = _read_integer(block, at, 7)
-                header = static[index - 1] if 0 < index < 62 else table.get_by_index(index)
+            if 0x80 < byte < 0xFF:
+                header = known[byte & 0x7F]
+                at += 1
                 if self._bad_headers and header in self._bad_headers:
                     self._bad = True
-            elif byte & 0x60 == 0x20:
+            elif byte & 0xE0 == 0x20:
                 if headers:
                     raise ProtocolError("table size update behind a header", ErrorCode.COMPRESSION_ERROR)
                 at = self._resize(block, at)
+                known = self._know()
                 continue
+            elif byte & 0x80:
+                index, at = _read_integer(block, at, 7)
+                header = self._table.get_by_index(index)
             else:
                 header, at = self._literal(block, at, 6 if byte & 0x40 else 4)
                 if byte & 0x40:
-                    table.add(*header)
+                    self._table.add(*header)
+                    known = self._know()
             headers.append(header)
-            room -= len(header[0]) + len(header[1]) + 32
-            if room < 0:
-                raise ProtocolError("header list too large", ErrorCode.ENHANCE_YOUR_CALM)
+        # So many entries of a table of 4 KB, and so short a block, cannot exceed the bound.
+        if len(headers) > 15 or end > FRAME_LIMIT or self.limit > DEFAULT_TABLE:
+            _check_size(headers)
         return headers
+
+    def _know(self) -> list[Header]:
+        """All entries by their index."""
+        self._known = [(b"", b""), *HeaderTable.STATIC_TABLE, *self._table.dynamic_entries]
+        return self._known
 
     def _literal(self, block: bytes, at: int, bits: int) -> tuple[Header, int]:
         index = block[at] & (1 << bits) - 1
         if not index:
             name, at = self._read(block, at + 1)
+        elif index < (1 << bits) - 1:
+            name, at = self._known[index][0], at + 1
         else:
             index, at = _read_integer(block, at, bits)
-            name = (
-                HeaderTable.STATIC_TABLE[index - 1][0] if index < 62 else self._table.get_by_index(index)[0]
-            )
+            name = self._table.get_by_index(index)[0]
         value, at = self._read(block, at)
         if self._strict and (_CONTROL.search(value) or name not in self._good_names):
             self._check(name, value)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from clarion.http2 import frames
 from clarion.http2.frames import Header
 
-_NOT_IN_A_PATH = re.compile(rb"[^\x21-\x7e]")
+_A_PATH = re.compile(rb"[\x21-\x7e]+").fullmatch
 _POST = b"\x83"
 _SCHEMES = {b"http": b"\x86", b"https": b"\x87"}
 _PATH = b"\x04"  # a literal named by the static table's :path, kept in no table
@@ -37,11 +37,13 @@ class RequestEncoder:
 
     def block(self, path: bytes, extra: bytes) -> bytes:
         """The header block of one POST. Raises ValueError when the path must not be framed."""
-        if _NOT_IN_A_PATH.search(path) or not path:
+        if not _A_PATH(path):
             raise ValueError("the path is empty or has characters that must not be framed")
         if self.restarting:
             return self._first_block(path, extra)
-        return b"".join((self._before, frames.string(path), self._behind, extra))
+        size = len(path)
+        length = frames.LENGTHS[size] if size < 1024 else frames.integer(size, 7)
+        return b"".join((self._before, length, path, self._behind, extra))
 
     def limit_table(self, size: int) -> None:
         """The peer's table may be this large from now on."""

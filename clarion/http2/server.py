@@ -28,6 +28,7 @@ _GONE: Final = object()
 _FORBIDDEN: Final = frozenset(
     (b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
+_NEEDED: Final = frozenset((b":method", b":scheme", b":path"))
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":path", b":authority"))
 _STATUSES: Final = {
     200: b"\x88",
@@ -411,12 +412,14 @@ class ServerConnection(Endpoint):
             return  # announced: it will not be processed
         if len(self._open) >= self._enforced:
             self._over_limit()
-        self._open[stream] = request = _request(headers)
-        self.most_open = max(self.most_open, len(self._open))
+        request, declares = _request(headers)
+        self._open[stream] = request
+        if len(self._open) > self.most_open:
+            self.most_open = len(self._open)
+        if declares:
+            self._parts[stream] = bytearray()  # a declared length, to be compared in `_finish`
         if flags & frames.END_STREAM:
             self._finish(stream, request)
-        elif any(name == b"content-length" for name, _ in headers):
-            self._parts[stream] = bytearray()  # its length is to be checked
 
     def _on_trailers(self, flags: int, stream: int) -> None:
         request = self._open[stream]
@@ -459,10 +462,13 @@ class ServerConnection(Endpoint):
             self.give_window(stream, used)
 
     def _finish(self, stream: int, request: _Request) -> None:
-        body = bytes(self._parts.pop(stream, b""))
+        part = self._parts.pop(stream, None)
         self._used.pop(stream, None)
-        _check_length(request, len(body))
-        self._complete(stream, request, body)
+        if part is None:
+            self._complete(stream, request, b"")
+            return
+        _check_length(request, len(part))
+        self._complete(stream, request, bytes(part))
 
     def _on_reset(self, stream: int, code: int) -> None:
         self._open.pop(stream, None)
@@ -512,28 +518,20 @@ _SETTINGS: Final = {
 }
 
 
-def _request(headers: list[Header]) -> _Request:
-    """Method, path and headers of a well-formed request (RFC 9113 §8.3)."""
-    pseudo: dict[bytes, bytes] = {}
+def _request(headers: list[Header]) -> tuple[_Request, bool]:
+    """Method, path and headers of a well-formed request (RFC 9113 §8.3), and whether it declares a length."""
+    names = [name for name, _ in headers]
     count = 0
-    for name, value in headers:
-        if name[0] != 58:
-            break
-        pseudo[name] = value
+    while count < len(names) and names[count][0] == 58:
         count += 1
+    pseudo = dict(headers[:count])
     if len(pseudo) != count or not pseudo.keys() <= _PSEUDO:
         raise StreamError("pseudo-headers twice, or unknown ones")
-    names = [name for name, _ in headers[count:]]
-    if not _FORBIDDEN.isdisjoint(names) or any(name[0] == 58 for name in names):
+    if not _FORBIDDEN.isdisjoint(names) or b":" in b"".join(names[count:]):
         raise StreamError("a header that must not stand there")
-    try:
-        request = (pseudo[b":method"], pseudo[b":path"], headers)
-        pseudo[b":scheme"]
-    except KeyError:
-        raise StreamError("a request without method, path or scheme") from None
-    if not request[1]:
-        raise StreamError("an empty path")
-    return request
+    if not pseudo.keys() >= _NEEDED or not pseudo[b":path"]:
+        raise StreamError("a request without method, path or scheme")
+    return (pseudo[b":method"], pseudo[b":path"], headers), b"content-length" in names
 
 
 def _check_length(request: _Request, size: int) -> None:

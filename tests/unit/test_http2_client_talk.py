@@ -15,7 +15,7 @@ import pytest
 from clarion.http2.client import Fate, literal
 from tests.support.http2 import HEADERS, Wire, client_pair, far_server, give
 
-SEEDS = range(30)
+SEEDS = range(24)
 STEPS = 60
 Codes = h2.settings.SettingCodes
 
@@ -232,7 +232,7 @@ async def test_every_request_is_told_as_the_server_saw_it(seed: int) -> None:
         if talk.chance.random() < 0.02:
             talk.client.recall()
     if talk.chance.random() < 0.5:
-        for _ in range(30):
+        for _ in range(24):
             talk.deliver()
             talk.act()
     told_before = set(talk.owner.answers) | set(talk.owner.failures)

@@ -41,7 +41,7 @@ def in_a_loop(coroutine: Coroutine[Any, Any, None]) -> None:
         runner.run(coroutine)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(garbage, st.booleans(), st.randoms(use_true_random=False))
 def test_the_client_survives_anything(data: bytes, begun: bool, chance: random.Random) -> None:
     """Every request is reported once, the end is told once, and no exception leaves the parser."""
@@ -69,7 +69,7 @@ def test_the_client_survives_anything(data: bytes, begun: bool, chance: random.R
     in_a_loop(scene())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(garbage, st.booleans(), st.randoms(use_true_random=False))
 def test_the_server_survives_anything(data: bytes, begun: bool, chance: random.Random) -> None:
     """No exception leaves the parser, and the end is told once."""
