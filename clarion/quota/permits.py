@@ -20,11 +20,10 @@ from typing import Final, NamedTuple
 
 from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
-from clarion.quota.ask import URGENT_ROOM, Totals, Want
-from clarion.quota.deal import LaneRates, PairRate, Rates
+from clarion.quota.deal import Rates
 from clarion.quota.dealer import Dealer
 from clarion.quota.exchange import Answer, Board, ask_to_json, rates_from_json
-from clarion.quota.purse import UNLIMITED, Bucket, Counted, Purse
+from clarion.quota.tap import Pair, ProcessLane, Tap
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +34,6 @@ AT_ONCE_SECONDS: Final = 0.05  # the least between two exchanges
 ANSWER_SECONDS: Final = 0.005  # that an exchange usually takes
 RIPE_SECONDS: Final = 0.31  # from the giving of a counted send to its start: one exchange and a little
 DEALS_TO_LEARN: Final = 3  # one may be under way, one reads the ask, its rates are there
-WATCHED: Final = 50  # answers that the process itself looks back at
-AT_LEAST: Final = 20.0  # sends/s asked for the last rows of a batch: an empty bucket has one in 0.05 s
 FORGET_PAIR_SECONDS: Final = 30.0  # after its last attempt
 FORGET_LANE_SECONDS: Final = 60.0  # without a push or an answer
 FORGET_URGENT_LANE_SECONDS: Final = 600.0  # urgent queues keep their room in a lane longer
@@ -54,166 +51,6 @@ class LaneReport(NamedTuple):
     pushes: set[int]  # that it knows of
 
 
-class Tap:
-    """One attempt's access to the permits of its push on its lane. `allowed` costs about a microsecond."""
-
-    __slots__ = ("_pair", "_permits", "_purse", "_rate", "_rows_left", "urgent")
-
-    def __init__(self, permits: Permits, pair: _Pair, urgent: bool) -> None:
-        self._permits, self._pair, self.urgent = permits, pair, urgent
-        self._purse: Purse = UNLIMITED  # where the last permits came from
-        self._rate = self._rows_left = 0.0
-
-    def want(self, rate: float, rows_left: int) -> None:
-        """What the attempt could start per second, and how many rows it has."""
-        self._rate, self._rows_left = rate, rows_left
-
-    @property
-    def wanted(self) -> float:
-        """What it asks for: to be done within half a second, if it can."""
-        return min(self._rate, 2.0 * self._rows_left + AT_LEAST) if self._rows_left > 0 else 0.0
-
-    def allowed(self, n: int) -> int:
-        """How many of `n` may start now. They count as started: give back what is not."""
-        now = self._permits.now()
-        purse = self._open_purse(now)
-        if purse is None:
-            return 0
-        self._purse = purse
-        return purse.take(n, now)
-
-    def give_back(self, n: int) -> None:
-        """So many of those allowed last were not started."""
-        self._purse.give_back(n)
-
-    def next_in(self) -> float:
-        """Seconds until it is worth asking again: a permit, or the next exchange, which may change all."""
-        now = self._permits.now()
-        purse = self._open_purse(now)
-        exchange = self._permits.next_exchange_in(now)
-        return exchange if purse is None else min(purse.wait(now), exchange)
-
-    def pace(self) -> float:
-        """This attempt's part of the rate granted now, sends per second; finite for unlimited lanes."""
-        purse = self._open_purse(self._permits.now())
-        return 0.0 if purse is None else purse.rate / max(1, len(self._pair.taps))
-
-    @property
-    def cooling(self) -> bool:
-        """Whether the lane is recovering: answers had now say nothing about the delivery."""
-        return self._pair.lane.cooling
-
-    def close(self) -> None:
-        """The attempt is over."""
-        self._pair.taps.discard(self)
-
-    def _open_purse(self, now: float) -> Purse | None:
-        lane = self._pair.lane
-        if now >= self._permits.good_until or now < lane.stopped_until or lane.halted:
-            return None
-        if self._pair.purse is not None or not self.urgent:
-            return self._pair.purse
-        return lane.urgent_purse()
-
-
-class _Pair:
-    """One push on one lane: the attempts at it, and what it may start."""
-
-    __slots__ = ("counted", "lane", "last_used", "purse", "push_no", "taps")
-
-    def __init__(self, lane: _Lane, push_no: int, now: float) -> None:
-        self.lane, self.push_no, self.last_used = lane, push_no, now
-        self.taps: set[Tap] = set()
-        self.purse: Purse | None = None
-        self.counted = Counted()
-
-    def want(self) -> Want:
-        rate = min(sum(tap.wanted for tap in self.taps), limits.APPETITE)
-        return Want(rate, any(tap.urgent for tap in self.taps), self.counted.taken)
-
-    def read(self, grant: PairRate | None, now: float, ripe_at: float) -> None:
-        """Go by what the dealer says."""
-        if grant is None:
-            self.purse = None
-        elif grant.counted is not None:
-            if self.purse is not self.counted:
-                self.counted.begin()
-                self.purse = self.counted
-            self.counted.read(grant.counted, ripe_at, grant.rate)
-        elif grant.rate == inf:
-            self.purse = UNLIMITED
-        else:
-            self.purse = _bucket(self.purse, grant.rate, now)
-
-
-def _bucket(old: Purse | None, rate: float, now: float) -> Bucket:
-    if isinstance(old, Bucket):
-        old.set_rate(rate, now)
-        return old
-    return Bucket(rate, now)
-
-
-class _Lane:
-    """One lane of this process."""
-
-    def __init__(self, key: str, now: float) -> None:
-        self.key = key
-        self.pairs: dict[int, _Pair] = {}
-        self.room: Purse | None = None  # push 0: for urgent sends without a share
-        self.rate: float | None = None
-        self.cooling = False
-        self.totals = Totals()
-        self.stopped_until = 0.0
-        self.halted = False
-        self.resume_with: int | None = None  # the deal that knows of the halt
-        self.last_used = now
-        self._seen = self._bad = 0.0  # of the last ~50 answers
-
-    def urgent_purse(self) -> Purse | None:
-        return UNLIMITED if self.rate == inf else self.room
-
-    def hear(self, good: int, bad: int, throttled: int) -> bool:
-        """Count answers. True: half of the last ones were bad, the lane has halted just now."""
-        old = self.totals
-        self.totals = Totals(old.good + good, old.bad + bad, old.throttled + throttled)
-        n = good + bad
-        fade = max(0.0, WATCHED - n) / self._seen if self._seen and self._seen + n > WATCHED else 1.0
-        self._seen, self._bad = self._seen * fade + n, self._bad * fade + bad
-        if not bad or self.halted or self._seen < WATCHED - 0.1 or self._bad < self._seen / 2:
-            return False
-        self._seen = self._bad = 0.0
-        self.halted, self.resume_with = True, None
-        self.empty(self.last_used)
-        return True
-
-    def read(self, rates: LaneRates | None, now: float, ripe: Callable[[float], float]) -> None:
-        """Go by what the dealer says; a lane that begins to cool forgets what it had saved up."""
-        if rates is None:
-            self.forget()
-            return
-        self.rate = rates.rate
-        for push_no, pair in self.pairs.items():
-            grant = rates.pushes.get(push_no)
-            pair.read(grant, now, ripe(grant.given_at) if grant else 0.0)
-        room = rates.pushes.get(URGENT_ROOM)
-        self.room = _bucket(self.room, room.rate, now) if room else None
-        if rates.cooling and not self.cooling:
-            self.empty(now)
-        self.cooling = rates.cooling
-
-    def forget(self) -> None:
-        """Nothing may be used any more."""
-        self.rate = self.room = None
-        for pair in self.pairs.values():
-            pair.purse = None
-
-    def empty(self, now: float) -> None:
-        """What was saved up is void."""
-        for purse in (self.room, *(pair.purse for pair in self.pairs.values())):
-            if purse is not None:
-                purse.empty(now)
-
-
 class Permits:
     """The permits of one sender process; `run` keeps them fresh.
 
@@ -228,7 +65,7 @@ class Permits:
         self.good_until = -inf
         self.dealer = Dealer(board)
         self._board, self._process, self._urgent = board, process, urgent
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, ProcessLane] = {}
         self._read = 0  # number of the rates that we go by
         self._go_by_from = 0  # rates of earlier deals are not ours any more
         self._deal: int | None = None  # the last deal that we know of
@@ -246,7 +83,7 @@ class Permits:
         lane = self._lane(lane_key)
         pair = lane.pairs.get(push_no)
         if pair is None:
-            pair = lane.pairs[push_no] = _Pair(lane, push_no, self.now())
+            pair = lane.pairs[push_no] = Pair(lane, push_no, self.now())
         tap = Tap(self, pair, urgent)
         pair.taps.add(tap)
         if pair.purse is None:
@@ -258,9 +95,7 @@ class Permits:
         lane, now = self._lane(lane_key), self.now()
         lane.last_used = now
         if lane.hear(good, bad, throttled):
-            log.warning(
-                "lane %s: half of the last %d answers were bad, waiting for new rates", lane_key, WATCHED
-            )
+            log.warning("lane %s: half of the last answers were bad, waiting for new rates", lane_key)
             self._hurry(AT_ONCE_SECONDS)
         if retry_after > 0:
             lane.stopped_until = max(lane.stopped_until, now + retry_after)
@@ -283,10 +118,10 @@ class Permits:
             for lane in self._lanes.values()
         ]
 
-    def _lane(self, key: str) -> _Lane:
+    def _lane(self, key: str) -> ProcessLane:
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _Lane(key, self.now())
+            lane = self._lanes[key] = ProcessLane(key, self.now())
         return lane
 
     # ── the exchange ──────────────────────────────────────────────────────────────────────────────
@@ -340,7 +175,7 @@ class Permits:
         for lane in self._lanes.values():
             lane.read(rates.get(lane.key), now, ripe)
 
-    def _note_deal(self, answer: Answer, halted: list[_Lane]) -> None:
+    def _note_deal(self, answer: Answer, halted: list[ProcessLane]) -> None:
         """What follows from the number of the current deal."""
         self._deal = answer.deal
         self._heard_at, self._dealt_for = self.now(), max(0.0, answer.clock - answer.dealt_at)
@@ -356,7 +191,7 @@ class Permits:
     def _granted(self) -> float:
         return sum(pair.purse.rate for pair in self._pairs() if pair.purse is not None)
 
-    def _pairs(self) -> Iterator[_Pair]:
+    def _pairs(self) -> Iterator[Pair]:
         for lane in self._lanes.values():
             yield from lane.pairs.values()
 

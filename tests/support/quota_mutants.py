@@ -72,7 +72,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
     ),
     # What is paid.
     "unread rates are forgotten": Mutant(
-        "payout", "if follower > read", "if follower == inf", "never_over_limit"
+        "payout", "if follower > read", "if follower == inf", "raises_wait_for_readers"
     ),
     "a pace is not paid for": Mutant(
         "payout",
@@ -150,22 +150,22 @@ MUTANTS: Final[dict[str, Mutant]] = {
         "permits", "del lane.pairs[pair.push_no]", "pass", "given_back_is_the_others"
     ),
     "half of the last answers bad and on it goes": Mutant(
-        "permits", "self.halted, self.resume_with = True, None", "pass", "half_bad_halts"
+        "tap", "self.halted, self.resume_with = True, None", "pass", "half_bad_halts"
     ),
     "a halt does not wait for the dealer": Mutant(
         "permits", "DEALS_TO_LEARN: Final = 3", "DEALS_TO_LEARN: Final = 0", "half_bad_halts"
     ),
     "its own Retry-After waits for the dealer": Mutant(
-        "permits", "now < lane.stopped_until", "False", "retry_after_stops"
+        "tap", "now < lane.stopped_until", "False", "retry_after_stops"
     ),
     "a cooling lane spends its savings": Mutant(
-        "permits", "if rates.cooling and not self.cooling:", "if False:", "cooling_empties"
+        "tap", "if rates.cooling and not self.cooling:", "if False:", "cooling_empties"
     ),
     "an urgent push waits for its share": Mutant(
-        "permits", "is not None or not self.urgent:", "is not None or True:", "urgent_at_once"
+        "tap", "is not None or not self.urgent:", "is not None or True:", "urgent_at_once"
     ),
     "the last rows hold a lane": Mutant(
-        "permits",
+        "tap",
         "min(self._rate, 2.0 * self._rows_left + AT_LEAST)",
         "self._rate",
         "few_rows_want_little",

@@ -159,6 +159,27 @@ def _restless(w: World, process: Process) -> Process:
     return process
 
 
+async def raises_wait_for_readers(seed: int) -> None:
+    """Who comes later is paid when the others have read that they have less, however late they read."""
+    async with world(seed) as w:
+        w.warm(a1_1=1000.0)
+        w.tables.ceilings[LANE] = 1000.0
+        w.process()  # which deals, and is not late
+        await w.when(w.dealers)
+        processes = hungry(w, 2, 1)
+        await w.until(2 + w.rng.random())
+        for process in processes:
+            process.line.late, process.line.late_by = 1.0, 0.45
+        processes += hungry(w, 2, 1)
+        while w.now < 6:
+            total = sum(p.granted(LANE, 1) for p in processes)
+            check(total <= 1001, "processes may send", total, "at", w.now)
+            await asyncio.sleep(0.01)
+            if w.now > 4:
+                processes[0].line.late = processes[1].line.late = 0.0
+        check(min(p.granted(LANE, 1) for p in processes) > 200, "somebody never got his part")
+
+
 async def lane_is_used(seed: int) -> None:
     """While somebody wants it a lane is used, also when demand moves from process to process."""
     async with world(seed) as w:
@@ -654,6 +675,7 @@ RULES: Final[dict[str, Rule]] = {
         pace_change_from_none,
         weights_share,
         never_over_limit,
+        raises_wait_for_readers,
         lane_is_used,
         cut_at_once,
         outage_is_a_low_rate,
