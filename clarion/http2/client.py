@@ -251,6 +251,8 @@ class Connection(Endpoint):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Say hello: no table, no push, and a stream window as large as an answer may be."""
         super().connection_made(transport)
+        if not speaks_http2(transport):
+            return  # `connect` leaves; our hello would be a strange request to an HTTP/1.1 server
         hello = (
             (frames.HEADER_TABLE_SIZE, 0),
             (frames.ENABLE_PUSH, 0),
@@ -575,6 +577,12 @@ def _status(headers: list[Header]) -> int:
     return int(text)
 
 
+def speaks_http2(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has agreed to it; without TLS it was agreed before."""
+    tls = transport.get_extra_info("ssl_object")
+    return tls is None or tls.selected_alpn_protocol() == "h2"
+
+
 async def connect(
     host: str,
     port: int,
@@ -616,7 +624,7 @@ async def connect(
             ssl_shutdown_timeout=None if tls is None else CLOSING,
         )
         try:
-            if tls is not None and transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+            if not speaks_http2(transport):
                 raise NoHttp2("the peer does not speak HTTP/2")
             await connection.ready
             if not connection.usable:

@@ -189,10 +189,10 @@ class PlainOrigin:
     def joined(self, talk: _Talk) -> None:
         """A connection stands."""
         self._talks.add(talk)
-        self._idle.append(talk)
+        self.free(talk)
 
-    def done(self, talk: _Talk) -> None:
-        """A connection has its answer and could take another request."""
+    def free(self, talk: _Talk) -> None:
+        """A connection could take a request."""
         if self._closed or talk.generation != self._generation:
             talk.close()
         else:
@@ -309,7 +309,7 @@ class _Talk(asyncio.Protocol):
             http.start_next_cycle()
             self.idle_since = self._loop.time()
             self._answer()
-            self._origin.done(self)
+            self._origin.free(self)
         else:
             self._answer()
             self.close()

@@ -41,6 +41,7 @@ DRAIN_MARGIN: Final = 1.0
 
 TROUBLED: Final = 20  # bad answers more than good ones: the service is left alone for a while,
 PROBES: Final = 5  # and asked by so many at a time afterwards
+ONE_LOSS: Final = 0.05  # losses so close together are one
 PAUSE_FIRST: Final = 1.0
 PAUSE_MOST: Final = 30.0
 OUTAGE: Final = 60.0  # a service down for longer costs its deliveries attempts
@@ -136,6 +137,7 @@ class Place:
         self._timer: asyncio.TimerHandle | None = None
         self._unwake = _nothing
         self._shown = b""  # the authorization that connections bear
+        self._lost_at = float("-inf")
         self._lookups = 0  # since a connection stood
         self._drained: asyncio.Event | None = None
         self.origin: Origin | PlainOrigin = Origin(
@@ -278,7 +280,10 @@ class Place:
         outcome = _UNANSWERED[fate]
         if fate in _IN_DOUBT:
             now = self._sender.clock.monotonic()
-            self.standing.worse(now)
+            # All that was on a lost connection is lost at once: that is one mishap, not a hundred.
+            if fate is not Fate.LOST or now >= self._lost_at + ONE_LOSS:
+                self.standing.worse(now)
+            self._lost_at = now if fate is Fate.LOST else self._lost_at
             outcome = self._excused(outcome, now)
         answered(number, outcome)
 

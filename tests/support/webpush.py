@@ -7,17 +7,24 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from math import inf
+from typing import Any, cast
 
+from clarion.model.audience import Audience
+from clarion.model.message import Message
+from clarion.model.spec import PushSpec
 from clarion.sandbox.front import Listener
 from clarion.sandbox.sandbox import Sandbox
 from clarion.sandbox.webpush import subscription
 from clarion.sandbox.webpush_service import WebPush
 from clarion.senders.lanes import Lanes
+from clarion.senders.link import Surroundings
 from clarion.senders.webpush import WebPushSender
 from clarion.store import address, apps, credential_check, credentials
+from clarion.store import push as pushes
+from clarion.store.credentials import Credential
 from clarion.store.database import Database
-from tests.support.senders import SEAL, Clock, process
+from tests.support.senders import SEAL, Clock
 
 HERE = ["127.0.0.0/8", "::1/128"]
 
@@ -47,15 +54,22 @@ async def add_key(
     return str(checked.secret["public_key"])
 
 
+def credential(sandbox: Sandbox, *, allow: Sequence[str] = HERE) -> Credential:
+    """The sandbox's VAPID key as a lane has it."""
+    secret = {**sandbox.credentials.webpush, "subject": "mailto:push@clarion.example"}
+    settings = {"ca": sandbox.authority.ca_path.read_text(), "allow": list(allow)}
+    return Credential(1, 1, "web", "webpush", None, None, None, settings, inf, 1, secret)
+
+
 @asynccontextmanager
 async def browser_sender(
-    sandbox: Sandbox, db: Database, clock: Clock | None = None, **more: Any
+    sandbox: Sandbox, clock: Clock | None = None, *, allow: Sequence[str] = HERE
 ) -> AsyncIterator[WebPushSender]:
-    """The sender of a new app's Web Push lane; at its end it owes nobody an answer."""
-    app_no = await browser_app(sandbox, db, **more)
-    async with process(db, clock) as lanes:
-        sender = await sender_of(lanes, app_no)
-        yield sender
+    """A sender by itself; at its end it owes nobody an answer. It asks no database for anything."""
+    around = Surroundings(cast(Database, None), SEAL, clock or Clock())
+    sender = WebPushSender(credential(sandbox, allow=allow), around)
+    yield sender
+    await sender.close()
     assert sender.out == 0
 
 
@@ -64,6 +78,30 @@ async def sender_of(lanes: Lanes, app_no: int, lane: int = 1) -> WebPushSender:
     sender = await lanes.get(app_no, lane)
     assert isinstance(sender, WebPushSender)
     return sender
+
+
+async def push_to(db: Database, app: str, stored: Sequence[str], message: Message) -> tuple[int, int]:
+    """Register these, one user each, and freeze a push to them: its number and its only batch."""
+    await db.execute(
+        "insert into usr (app_no, user_id) select app_no, t from app, unnest($2::text[]) t where name = $1",
+        app,
+        stored,
+    )
+    await db.execute(
+        "insert into device (app_no, installation, user_no, platform)"
+        " select app_no, gen_random_uuid(), user_no, 3 from usr"
+    )
+    await db.execute(
+        "insert into registration (device_no, user_no, app_no, lane, token)"
+        " select device_no, user_no, app_no, 1, user_id from device join usr using (app_no, user_no)"
+    )
+    spec = PushSpec(app=app, message=message, audience=Audience(everybody=True))
+    opened = await pushes.open_push(db, spec, "p1")
+    plan = await pushes.plan(db, opened.push_no)
+    for range_no in range(plan.ranges):
+        await pushes.freeze(db, opened.push_no, range_no)
+    batch = await db.fetchval("select batch from batch where push_no = $1", opened.push_no)
+    return opened.push_no, int(batch)
 
 
 def token(n: int, origin: str, key: str | None = None) -> str:
