@@ -13,9 +13,9 @@ import pytest
 
 from clarion.store.database import Database
 from tests.integration import test_ledger_races, test_push
+from tests.support.ledger_known import Violation
 from tests.support.ledger_model import run
 from tests.support.ledger_mutants import EQUIVALENT, MUTANTS, Mutant, in_force
-from tests.support.ledger_world import Violation
 from tests.support.postgres import Databases
 from tests.support.warped import Warped
 

@@ -17,8 +17,9 @@ from datetime import timedelta
 from clarion.model.ledger import Hold
 from clarion.store import push as pushes
 from clarion.store.migrate import migrate
+from tests.support.ledger_known import LEASE, Attempt, Violation, demand
 from tests.support.ledger_rules import check
-from tests.support.ledger_world import LEASE, Attempt, Violation, World, demand
+from tests.support.ledger_world import World
 from tests.support.postgres import running_databases
 from tests.support.warped import Warped
 

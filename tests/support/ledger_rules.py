@@ -8,7 +8,8 @@ import asyncpg
 
 from clarion.model.ledger import Hold, State
 from clarion.store import report
-from tests.support.ledger_world import WINDOW, Row, World, demand
+from tests.support.ledger_known import WINDOW, Row, demand
+from tests.support.ledger_world import World
 
 OPEN = (State.PLANNED, State.RETRY)
 ANSWERED = (State.ACCEPTED, State.REJECTED)
