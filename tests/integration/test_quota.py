@@ -224,6 +224,7 @@ async def warm(db: Database, rate: float) -> None:
     await db.execute("insert into dealer values (true, 1, 1, clock() - 100, clock() - 100, $1)", lanes)
 
 
+@pytest.mark.slow
 async def test_processes_keep_a_pace_whoever_deals(db: Database, database_url: str) -> None:
     """Three processes keep one pace, also when the dealer is killed, and obey a new one within 2 s."""
     await furnish(db, pace=400.0)
