@@ -420,6 +420,37 @@ async def test_a_lowered_limit_takes_back_what_has_not_left() -> None:
     client.abort()
 
 
+async def test_goaway_takes_back_what_has_not_left() -> None:
+    """Whatever last stream a GOAWAY names, what was still in our hands is unsent and stays there."""
+    client, owner, wire = ready()
+    post(client, "sent")
+    written(wire)
+    client.post("kept", b"/", b"", b"")
+    give(client, frames.goaway(2**31 - 1, 0))
+
+    assert owner.fates() == {Fate.UNSENT: ["kept"]}
+    assert all(kind != frames.HEADERS for kind, *_ in written(wire))
+    client.abort()
+
+
+async def test_settings_are_acknowledged_behind_what_was_framed_before() -> None:
+    """The peer empties its table with our acknowledgement: no block behind it may name an old entry."""
+    client, _, wire = ready(room=0, streams=1000)
+    post(client, *range(200), body=b"x" * 1_000)
+    give(client, settings(header_table_size=0))
+    wire.take(10**9)
+    post(client, "later")
+    decoder, decoded = hpack.Decoder(), 0
+    for kind, flags, _, payload in written_whole(wire):
+        if (kind, flags) == (frames.SETTINGS, frames.ACK) and decoded:
+            decoder.max_allowed_table_size = decoder.header_table_size = 0
+        elif kind == frames.HEADERS:
+            assert list(decoder.decode(payload, raw=True))[4:] == HEADERS
+            decoded += 1
+    assert decoded == 202
+    client.abort()
+
+
 async def test_bodies_wait_for_windows() -> None:
     """A body goes as far as stream and connection windows allow; changed settings move open streams too."""
     client, _, wire = client_pair()
