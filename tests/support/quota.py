@@ -32,7 +32,8 @@ from clarion.quota.exchange import (
 )
 from clarion.quota.learn import Lane
 from clarion.quota.payout import Dealt
-from clarion.quota.permits import Permits, Tap
+from clarion.quota.permits import Permits
+from clarion.quota.tap import Tap
 
 DATABASE_AHEAD = 12_345.0  # the database's clock is not ours
 TICK = 0.02
