@@ -270,7 +270,7 @@ begin
     get diagnostics redone = row_count;
   end if;
 
-  first_due := b.due_at;
+  first_due := case when b.retry > 0 then b.due_at end; -- late answers may have taken the retries away
   if b.retry > 0 and b.due_at <= now() then
     update delivery set state = 0, at = now()
     where push_no = p_push_no and batch = p_batch and state = 1 and at <= now();
