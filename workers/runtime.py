@@ -171,6 +171,7 @@ class Process:
         self._stack, self._settings = stack, settings
         self._stop = asyncio.Event()
         self._sending: Sending | None = None
+        self._board: Database | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._made: Runtime | None = None
         self._slots: dict[str, PoliteSlots] = {}
@@ -233,7 +234,10 @@ class Process:
         queues = [queue for queue in self.queues if queue.startswith("send-")]
         if not queues:
             return None
-        permits = Permits(PostgresBoard(db), number, urgent=any(queue.endswith("-high") for queue in queues))
+        self._board = await self._connect_pool(1, 2, "quota")  # an exchange never waits behind a STEP
+        permits = Permits(
+            PostgresBoard(self._board), number, urgent=any(queue.endswith("-high") for queue in queues)
+        )
         process = SenderProcess(
             db,
             self._senders(db, queues),
@@ -257,16 +261,19 @@ class Process:
         if not self._stack.database_url:
             raise StackUnavailable("CLARION_DATABASE_URL is not set")
         sends = any(queue.startswith("send-") for queue in self.queues)
-        name = f"clarion {self.queues[0]}"
-        db = await Database.connect(
-            self._stack.database_url, min_size=2, max_size=6 if sends else 16, application_name=name
-        )
+        db = await self._connect_pool(2, 6 if sends else 16, self.queues[0])
         try:
             await worker.list_workers(db)
         except asyncpg.UndefinedTableError:
             await db.close()
             raise StackUnavailable("the schema is not there yet: `clarion migrate` makes it") from None
         return db
+
+    async def _connect_pool(self, least: int, most: int, name: str) -> Database:
+        assert self._stack.database_url is not None
+        return await Database.connect(
+            self._stack.database_url, min_size=least, max_size=most, application_name=f"clarion {name}"
+        )
 
     async def _connect_temporal(self) -> Client:
         try:
@@ -332,6 +339,8 @@ class Process:
         except StackUnavailable:
             log.warning("left without saying so: PostgreSQL is away")
         await db.close()
+        if self._board is not None:
+            await self._board.close()
 
 
 def _settle_garbage() -> None:
