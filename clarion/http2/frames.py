@@ -352,7 +352,14 @@ class HeaderDecoder:
         else:
             index, at = _read_integer(block, at, bits)
             name = self._table.get_by_index(index)[0]
-        value, at = self._read(block, at)
+        size = block[at]
+        if size < 127:  # `_read` for the commonest case
+            end = at + 1 + size
+            value, at = block[at + 1 : end], end
+            if end > len(block):
+                raise ProtocolError("a header block is cut short", ErrorCode.COMPRESSION_ERROR)
+        else:
+            value, at = self._read(block, at)
         if self._strict and (_CONTROL.search(value) or name not in self._good_names):
             self._check(name, value)
         return (name, value), at

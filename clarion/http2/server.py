@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Final, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from clarion.http2 import frames
 from clarion.http2.endpoint import Endpoint
@@ -23,6 +23,7 @@ STREAMS: Final = 1000
 CONNECTION_WINDOW: Final = 2**24
 BODY_BYTES: Final = 2**20
 ENCODED_AT_MOST: Final = 4_096
+FORMS: Final = 256
 
 _GONE: Final = object()
 _FORBIDDEN: Final = frozenset(
@@ -124,6 +125,7 @@ class ServerConnection(Endpoint):
         self._resize = b""
         self._flushing = False
         self._encoded: dict[Header, bytes] = {}
+        self._forms: dict[tuple[bytes, ...], _Form] = {}
 
     # ---- answering
 
@@ -412,7 +414,7 @@ class ServerConnection(Endpoint):
             return  # announced: it will not be processed
         if len(self._open) >= self._enforced:
             self._over_limit()
-        request, declares = _request(headers)
+        request, declares = self._request(headers)
         self._open[stream] = request
         if len(self._open) > self.most_open:
             self.most_open = len(self._open)
@@ -420,6 +422,19 @@ class ServerConnection(Endpoint):
             self._parts[stream] = bytearray()  # a declared length, to be compared in `_finish`
         if flags & frames.END_STREAM:
             self._finish(stream, request)
+
+    def _request(self, headers: list[Header]) -> tuple[_Request, bool]:
+        """The request, and whether it declares its length. Requests are alike: names are judged once."""
+        names = tuple([name for name, _ in headers])
+        form = self._forms.get(names)
+        if form is None:
+            form = _form(names)
+            if len(self._forms) < FORMS:
+                self._forms[names] = form
+        path = headers[form.path][1]
+        if not path:
+            raise StreamError("an empty path")
+        return (headers[form.method][1], path, headers), form.declares
 
     def _on_trailers(self, flags: int, stream: int) -> None:
         request = self._open[stream]
@@ -518,20 +533,25 @@ _SETTINGS: Final = {
 }
 
 
-def _request(headers: list[Header]) -> tuple[_Request, bool]:
-    """Method, path and headers of a well-formed request (RFC 9113 §8.3), and whether it declares a length."""
-    names = [name for name, _ in headers]
+class _Form(NamedTuple):
+    """Where a request of these header names has what, and whether it declares its length."""
+
+    method: int
+    path: int
+    declares: bool
+
+
+def _form(names: tuple[bytes, ...]) -> _Form:
+    """Judge the names of a request's headers, in their order (RFC 9113 §8.3)."""
     count = 0
     while count < len(names) and names[count][0] == 58:
         count += 1
-    pseudo = dict(headers[:count])
-    if len(pseudo) != count or not pseudo.keys() <= _PSEUDO:
-        raise StreamError("pseudo-headers twice, or unknown ones")
+    pseudo = set(names[:count])
+    if len(pseudo) != count or not _NEEDED <= pseudo <= _PSEUDO:
+        raise StreamError("pseudo-headers missing, unknown or twice")
     if not _FORBIDDEN.isdisjoint(names) or b":" in b"".join(names[count:]):
         raise StreamError("a header that must not stand there")
-    if not pseudo.keys() >= _NEEDED or not pseudo[b":path"]:
-        raise StreamError("a request without method, path or scheme")
-    return (pseudo[b":method"], pseudo[b":path"], headers), b"content-length" in names
+    return _Form(names.index(b":method"), names.index(b":path"), b"content-length" in names)
 
 
 def _check_length(request: _Request, size: int) -> None:
