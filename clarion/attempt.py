@@ -503,8 +503,9 @@ class _Attempt:
                 assert claim is not None
                 self._claimed_seq = claim
         else:
+            # The slots stay taken until the release: a repeat of a statement whose acknowledgement was lost
+            # may be refused although the first one was granted and stands in the ledger.
             self._gate = 0.0
-            self._process.window.give(self._seat, slots)
             if self._at_most_once:
                 self._tap.give_back(slots)
         if self._why is None:
