@@ -30,11 +30,13 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $(READY)
 
+# Two at a time where tests do not mind each other; those that measure an operator's seconds alone.
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/integration $(ARGS)
+	$(BIN)/python -m pytest tests/acceptance $(ARGS)
 
 fast: $(READY)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/unit tests/integration $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

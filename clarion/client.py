@@ -39,8 +39,7 @@ from clarion.model.command import (
 )
 from clarion.model.message import Message
 from clarion.model.spec import CampaignSpec, PushSpec
-from clarion.store import apps, content
-from clarion.store import push as pushes
+from clarion.store import content
 from clarion.store.database import Database
 
 TASK_TIMEOUT = timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT)  # ten would be a killed worker's silence
@@ -156,6 +155,8 @@ class Clarion:
         """Refuse at once what no device could be sent; a client without renderers leaves that to the push."""
         try:
             from clarion.senders.check import check_message
+            from clarion.store import apps
+            from clarion.store import push as pushes
         except ImportError:
             return
         app_no = (await apps.get(db, app)).app_no
