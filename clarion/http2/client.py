@@ -38,6 +38,11 @@ LAST_STREAM: Final = frames.LARGEST_STREAM - 2_000_000  # numbers run out: leave
 
 NO_HEADERS: Final[Mapping[bytes, bytes]] = MappingProxyType({})
 _PLAIN_200: Final = (200, NO_HEADERS)
+_PLAIN_201: Final = (201, NO_HEADERS)
+# :status 201 as a literal named by the static table, in each representation, plain or Huffman coded.
+_STATUS_201: Final = tuple(
+    bytes((kind,)) + text for kind in (8, 24, 72) for text in (b"\x03201", b"\x82\x10\x03")
+)
 _GONE: Final = object()
 _pack = frames.HEAD.pack
 _PING: Final = frames.frame(frames.PING, 0, 0, b"clarion?")
@@ -70,7 +75,7 @@ class Owner(Protocol):
     """Who is told. All calls are synchronous, come from the loop, and must not raise."""
 
     def answered(self, key: object, status: int, headers: Mapping[bytes, bytes], body: bytes) -> None:
-        """An answer. A plain 200 comes with an empty mapping: its headers are not even decoded."""
+        """An answer. A 200 or 201 may come with an empty mapping: its headers are not even decoded."""
 
     def unanswered(self, key: object, fate: Fate, detail: str) -> None:
         """There will be no answer."""
@@ -479,6 +484,12 @@ class Connection(Endpoint):
             self._stateless = True
             self._decoder.limit = 0
         if self._stateless and stream not in self._live:
+            return
+        if self._stateless and stream not in self._heads and block.startswith(_STATUS_201):
+            # What a push service says to nearly every message; nobody asks where it has put it.
+            self._heads[stream] = _PLAIN_201
+            if flags & frames.END_STREAM:
+                self._answer(stream)
             return
         headers = self._decoder.decode(block)
         if stream not in self._live:

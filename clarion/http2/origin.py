@@ -152,6 +152,12 @@ class Origin:
                 self._leave(link)
             self._asked = True
 
+    def widen(self, most: int) -> None:
+        """One connection more, up to so many: those there are have no room."""
+        if len(self._links) >= self._wanted < most:
+            self._wanted += 1
+            self._changed.set()
+
     def waiting(self) -> str | None:
         """What it waits for: `authorization`, `connecting`, `warm-up` (one stream allowed), or None."""
         if not self._links:
@@ -159,6 +165,11 @@ class Origin:
         if all(link.connection.limit <= 1 for link in self._links):
             return "warm-up"
         return None
+
+    @property
+    def failures(self) -> int:
+        """Connects in a row that led to nothing."""
+        return self._failures
 
     @property
     def in_flight(self) -> int:

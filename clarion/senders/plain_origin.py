@@ -73,7 +73,7 @@ class PlainOrigin:
         self._talks: set[_Talk] = set()
         self._idle: list[_Talk] = []  # that take a request now; the one used last stands last
         self._connects: set[asyncio.Task[None]] = set()
-        self._failures = 0
+        self.failures = 0  # connects in a row that led to nothing
         self._generation = 0
         self._closed = False
         self._wakes: list[Callable[[], None]] = []
@@ -122,6 +122,9 @@ class PlainOrigin:
         for talk in idle:
             talk.close()
 
+    def widen(self, most: int) -> None:
+        """It grows by itself."""
+
     @property
     def in_flight(self) -> int:
         """Requests without an answer yet."""
@@ -146,7 +149,7 @@ class PlainOrigin:
     # ---- connecting
 
     def _connect_more(self) -> None:
-        at_once = 1 if self._failures else CONNECTS
+        at_once = 1 if self.failures else CONNECTS
         if self._closed or len(self._connects) >= at_once:
             return
         if len(self._talks) + len(self._connects) < self._most:
@@ -155,16 +158,16 @@ class PlainOrigin:
             task.add_done_callback(self._connects.discard)
 
     async def _connect(self) -> None:
-        if self._failures:
-            await asyncio.sleep(min(BACK_OFF_FIRST * 2.0 ** min(self._failures - 1, 16), BACK_OFF_MOST))
+        if self.failures:
+            await asyncio.sleep(min(BACK_OFF_FIRST * 2.0 ** min(self.failures - 1, 16), BACK_OFF_MOST))
         try:
             async with asyncio.timeout(self._connect_timeout):
                 await self._open()
         except Exception as error:
-            self._failures += 1
+            self.failures += 1
             self.failure = describe(error)
         else:
-            self._failures, self.failure = 0, None
+            self.failures, self.failure = 0, None
         asyncio.get_running_loop().call_soon(self._changed_room)
 
     async def _open(self) -> None:

@@ -31,6 +31,7 @@ from clarion.store.base64url import decode_base64
 from clarion.store.credentials import Credential
 
 IN_FLIGHT: Final = 1_000
+PARKED: Final = 500  # of them without room at their places: as many as a service of 1,250/s takes in time
 BURST: Final = 64  # deliveries in one turn of the loop: about 7 ms of encryption
 PLACES: Final = 256  # services with a connection; the one that is longest unused makes way
 IDLE: Final = 900.0
@@ -79,7 +80,8 @@ class WebPushSender:
         self.clock = around.clock
         self.proven = False  # some service has accepted something under the key,
         self.doubted = False  # or refused it
-        self.out = 0  # posted and not answered
+        self.out = 0  # posted and not answered,
+        self.parked = 0  # of them without room yet
         self.waiting_places: set[Place] = set()
         self._take_up(credential)
         self._burst = 0  # deliveries of this turn of the loop
@@ -151,7 +153,7 @@ class WebPushSender:
         """Deliveries that may be posted in this turn of the loop."""
         if self._closed:
             return 0
-        left = IN_FLIGHT - self.out
+        left = min(IN_FLIGHT - self.out, PARKED - self.parked)
         if left <= 0:
             self._full = True
         return max(0, min(BURST - self._burst, left))
@@ -207,9 +209,10 @@ class WebPushSender:
     async def close(self) -> None:
         """Give up all connections; what waits is answered as not sent, what is on the wire may be lost."""
         self._closed = True
-        leaving, self._leaving = self._leaving, {}
-        for task in leaving:
-            task.cancel()
+        leaving = dict(self._leaving)
+        for task, place in leaving.items():
+            if place is not None:  # it waits for answers; the others are closing already
+                task.cancel()
         await asyncio.gather(*leaving, return_exceptions=True)
         places = [*self._places.values(), *(place for place in leaving.values() if place is not None)]
         self._places.clear()
@@ -232,6 +235,14 @@ class WebPushSender:
     def done(self) -> None:
         """A delivery is answered."""
         self.out -= 1
+        self._make_room()
+
+    def unpark(self) -> None:
+        """A delivery waits no more for room at its place."""
+        self.parked -= 1
+        self._make_room()
+
+    def _make_room(self) -> None:
         if self._full:
             self._full = False
             asyncio.get_running_loop().call_soon(self.wake)

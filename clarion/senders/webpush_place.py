@@ -36,11 +36,13 @@ WNS: Final = ".notify.windows.com"
 APPLE: Final = ".push.apple.com"
 
 PATIENCE: Final = 0.4  # a delivery waits so long for room at its place; a pause is obeyed meanwhile
+CONNECTIONS: Final = 4  # to one service, when one is not enough
 PLAIN_FOR: Final = 3_600.0  # a service without HTTP/2 is asked anew whether it has learned it
 DRAIN_MARGIN: Final = 1.0
 
 TROUBLED: Final = 20  # bad answers more than good ones: the service is left alone for a while,
 PROBES: Final = 5  # and asked by so many at a time afterwards
+UNREACHABLE_AFTER: Final = 2  # connects in vain; a lost connection and one more may be nothing
 ONE_LOSS: Final = 0.05  # losses so close together are one
 PAUSE_FIRST: Final = 1.0
 PAUSE_MOST: Final = 30.0
@@ -173,6 +175,7 @@ class Place:
             self._post(parcel)
         else:
             self._parcels.append(parcel)
+            self._sender.parked += 1
             self._wait(now)
 
     def move(self) -> None:
@@ -181,11 +184,11 @@ class Place:
         self._heed_protocol()
         refusal = FORBIDDEN if self._forbidden else self.standing.quiet(now)
         while parcels and (refusal is not None or parcels[0].due <= now):
-            self._tell(parcels.popleft(), refusal or self._late(now))
+            self._tell(self._next(), refusal or self._late(now))
         posted = False
         while parcels and self._sender.turn_room() > 0 and self._has_room():
             self._sender.spend()
-            self._post(parcels.popleft())
+            self._post(self._next())
             posted = True
         if posted:
             self.origin.flush()
@@ -203,6 +206,11 @@ class Place:
                 self._shown = current
                 self.origin.renew()
 
+    def _next(self) -> Parcel:
+        """The parcel that waits longest waits no more."""
+        self._sender.unpark()
+        return self._parcels.popleft()
+
     def _has_room(self) -> bool:
         if self.standing.bad >= TROUBLED and self.origin.in_flight >= PROBES:
             return False
@@ -219,7 +227,8 @@ class Place:
 
     def _late(self, now: float) -> Outcome:
         """What one is told that has waited too long."""
-        if self.origin.failure is None:
+        if self.origin.failures < UNREACHABLE_AFTER:
+            self.origin.widen(CONNECTIONS)
             return NO_ROOM
         self.standing.worse(now)
         return self.standing.down(now)
@@ -354,7 +363,7 @@ class Place:
         """Answer what waits as not sent."""
         self._wait_no_more()
         while self._parcels:
-            self._tell(self._parcels.popleft(), NO_ROOM)
+            self._tell(self._next(), NO_ROOM)
 
     async def drain(self) -> None:
         """Wait until what is on the wire has been answered or timed out, then close."""

@@ -21,7 +21,7 @@ from clarion.senders import webpush, webpush_place
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
 from clarion.senders.sender import Unsendable
 from clarion.senders.webpush import BURST, WebPushSender
-from clarion.senders.webpush_place import PATIENCE, PROBES, TROUBLED, WNS, Place
+from clarion.senders.webpush_place import CONNECTIONS, PATIENCE, PROBES, TROUBLED, WNS, Place
 from clarion.store import credentials
 from clarion.store.database import Database
 from clarion.store.locales import Locales
@@ -37,6 +37,7 @@ from tests.support.webpush import (
     noted,
     push_to,
     segment,
+    send_until_sent,
     sender_of,
     times_noted,
     token,
@@ -401,6 +402,7 @@ async def test_a_service_that_comes_back_is_used_again(sandbox: Sandbox) -> None
         assert late.attempt
         assert 60 <= late.retry_after < 65
         assert await send(sender, browsers) == [ACCEPTED] * 30
+        assert place.standing.calm(clock.monotonic())
 
 
 async def test_a_black_hole_is_found_and_then_probed(
@@ -469,6 +471,38 @@ async def test_nothing_leaves_after_its_patience(sandbox: Sandbox) -> None:
     assert kinds(rest) == {(OutcomeKind.UNAVAILABLE, "clarion:not_sent", False)}
     assert not any(o.attempt or o.maybe for o in rest)
     assert max(desk.told_at.values()) - desk.posted_at[0] < PATIENCE + 0.4
+
+
+async def test_a_busy_service_gets_more_connections(sandbox: Sandbox) -> None:
+    """One connection's streams do not suffice: up to four, each as full as it may be."""
+    sandbox.change({"webpush_streams": 2})
+    await sandbox.add_rule({"provider": "webpush", "delay": 0.1})
+    async with browser_sender(sandbox) as sender:
+        await send_until_sent(sender, tokens(sandbox, 120, first=2_250))
+        assert len(sandbox.webpush[0].connections) == CONNECTIONS == 4
+
+
+async def test_no_more_wait_than_can_be_sent(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With enough deliveries waiting for room, attempts keep theirs: being told in vain costs a statement."""
+    monkeypatch.setattr(webpush, "PARKED", 10)
+    sandbox.change({"webpush_streams": 1})
+    await sandbox.add_rule({"provider": "webpush", "delay": 0.1})
+    woken = asyncio.Event()
+    async with browser_sender(sandbox) as sender:
+        await _connected(sender, sandbox.webpush[0].url)
+        desk, stop = Desk(sender), sender.when_room(woken.set)
+        for one in tokens(sandbox, 11, first=2_260):
+            assert sender.room() > 0
+            desk.post(one)
+        sender.flush()
+        assert (sender.room(), sender.parked, sender.out) == (0, 10, 11)
+        await asyncio.sleep(0.01)
+        woken.clear()
+        await asyncio.wait_for(woken.wait(), 5)
+        assert sender.room() > 0
+        await desk.all_told()
+        assert sender.parked == 0
+        stop()
 
 
 async def test_waiting_is_not_spinning(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -569,6 +603,7 @@ async def test_a_full_sender_wakes_everybody_when_it_has_room(
     async with browser_sender(sandbox) as sender:
         stop = sender.when_room(woken.set)
         desk = Desk(sender)
+        await _connected(sender, sandbox.webpush[0].url)
         for one in tokens(sandbox, 10, first=2_500):
             desk.post(one)
         sender.flush()
@@ -614,6 +649,7 @@ async def test_a_closed_sender_owes_nobody(sandbox: Sandbox, monkeypatch: pytest
             desk.post(one)
         sender.flush()
         sender._drop(sender._places[sandbox.webpush[0].url])
+        assert len(desk.outcomes) == 5, "what waited there was told at once"
         await eventually(lambda: sandbox.counts()["webpush"]["requests"] == 15, "all streams are used")
         await sender.close()
         outcomes = await desk.all_told()
@@ -685,7 +721,7 @@ async def test_every_delivery_is_answered_once_whatever_happens(sandbox: Sandbox
             if n % 300 == 299:
                 sender.adopt(credential(sandbox))
         outcomes = await desk.all_told()
-        assert sender.out == 0
+        assert sender.out == sender.parked == 0
         assert not sender.waiting_places
 
     accepted = {browsers[n] for n, outcome in enumerate(outcomes) if outcome is ACCEPTED}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections import Counter
@@ -19,12 +20,13 @@ from clarion.sandbox.webpush import subscription
 from clarion.sandbox.webpush_service import WebPush
 from clarion.senders.lanes import Lanes
 from clarion.senders.link import Surroundings
+from clarion.senders.outcome import ACCEPTED
 from clarion.senders.webpush import WebPushSender
 from clarion.store import address, apps, credential_check, credentials
 from clarion.store import push as pushes
 from clarion.store.credentials import Credential
 from clarion.store.database import Database
-from tests.support.senders import SEAL, Clock
+from tests.support.senders import SEAL, Clock, send
 
 HERE = ["127.0.0.0/8", "::1/128"]
 
@@ -70,7 +72,7 @@ async def browser_sender(
     sender = WebPushSender(credential(sandbox, allow=allow), around)
     yield sender
     await sender.close()
-    assert sender.out == 0
+    assert sender.out == sender.parked == 0
 
 
 async def sender_of(lanes: Lanes, app_no: int, lane: int = 1) -> WebPushSender:
@@ -102,6 +104,16 @@ async def push_to(db: Database, app: str, stored: Sequence[str], message: Messag
         await pushes.freeze(db, opened.push_no, range_no)
     batch = await db.fetchval("select batch from batch where push_no = $1", opened.push_no)
     return opened.push_no, int(batch)
+
+
+async def send_until_sent(sender: WebPushSender, stored: Sequence[str]) -> None:
+    """Send to all, again to those that found no room in time: told so, surely not sent."""
+    left = list(stored)
+    async with asyncio.timeout(15):
+        while left:
+            outcomes = await send(sender, left)
+            assert {o.reason for o in outcomes if o is not ACCEPTED} <= {"clarion:not_sent"}
+            left = [one for one, outcome in zip(left, outcomes, strict=True) if outcome is not ACCEPTED]
 
 
 def token(n: int, origin: str, key: str | None = None) -> str:

@@ -713,3 +713,28 @@ async def test_a_first_frame_that_is_not_settings_ends_it() -> None:
         give(client, first)
         assert len(owner.reasons) == 1
         assert last_goaway(wire) == ErrorCode.PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("first", [0x08, 0x18, 0x48])
+@pytest.mark.parametrize("huffman", [False, True])
+@pytest.mark.parametrize("ends", [False, True])
+async def test_a_created_is_known_by_its_first_bytes(first: int, huffman: bool, ends: bool) -> None:
+    """201 in any form of the literal, with whatever headers behind it: told as such, and the next one too."""
+    client, owner, _ = ready()
+    status = b"\x82\x10\x03" if huffman else b"\x03201"
+    block = bytes((first,)) + status + literal(b"location", b"https://push.example/m/1")
+    for key in ("a", "b"):
+        stream = post(client, key)
+        give(client, frame(frames.HEADERS, 4 | ends, stream, block))
+        if not ends:
+            give(client, frame(frames.DATA, frames.END_STREAM, stream, b"{}"))
+    other = post(client, "c")
+    give(client, frame(frames.HEADERS, 5, other, bytes((first,)) + b"\x03202" + literal(b"x", b"y")))
+
+    assert dict(hpack.Decoder().decode(block, raw=True))[b":status"] == b"201"
+    assert owner.answers == {
+        "a": (201, {}, b"" if ends else b"{}"),
+        "b": (201, {}, b"" if ends else b"{}"),
+        "c": (202, {b"x": b"y"}, b""),
+    }
+    client.abort()
