@@ -1,6 +1,10 @@
 // Clarion's service worker: shows what a push brings, opens its address on a click.
-// Serve it from your site's root and register it; see docs/webpush.md.
+// Serve it from your site's root and register it; see docs/webpush.md. In its URL it may be told
+//   resync   where to POST {old, subscription} when the browser replaces a subscription by itself
+//   key      your public key, for browsers that do not say which one the old subscription had
 "use strict";
+
+const told = new URL(self.location.href).searchParams;
 
 self.addEventListener("push", (event) => {
   event.waitUntil(show(event.data));
@@ -27,8 +31,10 @@ async function show(data) {
 }
 
 function read(data) {
+  if (!data) return {};
   try {
-    return data ? data.json() : {};
+    const value = data.json();
+    return value !== null && typeof value === "object" ? value : { body: String(value) };
   } catch {
     return { body: data.text() };
   }
@@ -51,14 +57,23 @@ async function open(url) {
 }
 
 self.addEventListener("pushsubscriptionchange", (event) => {
-  event.waitUntil(resubscribe(event.oldSubscription));
+  event.waitUntil(replaced(event.oldSubscription, event.newSubscription));
 });
 
-async function resubscribe(old) {
-  if (!old) return;
-  const subscription = await self.registration.pushManager.subscribe(old.options);
-  const pages = await clients.matchAll({ includeUncontrolled: true });
-  for (const page of pages) {
-    page.postMessage({ type: "clarion-resubscribed", old: old.endpoint, subscription: subscription.toJSON() });
+async function replaced(old, fresh) {
+  const options = old ? old.options : { userVisibleOnly: true, applicationServerKey: told.get("key") };
+  if (!fresh && !options.applicationServerKey) return; // the page will notice when it is opened
+  const subscription = fresh || (await self.registration.pushManager.subscribe(options));
+  const news = { old: old ? old.endpoint : null, subscription: subscription.toJSON() };
+  if (told.has("resync")) {
+    await fetch(told.get("resync"), {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      credentials: "include",
+      body: JSON.stringify(news),
+    });
+  }
+  for (const page of await clients.matchAll({ includeUncontrolled: true })) {
+    page.postMessage({ type: "clarion-resubscribed", ...news });
   }
 }
