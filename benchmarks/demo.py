@@ -194,7 +194,7 @@ async def demo(count: int, senders: int) -> bool:
 
 
 def _pids(pids: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {pid}" for name, pid in pids.items())
+    return ", ".join(f"{name} {pid}" for name, pid in pids.items() if name != "supervisor")
 
 
 def main() -> None:

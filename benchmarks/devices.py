@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
+
 from clarion.sandbox.webpush import subscription
 from clarion.settings import find_stack
 
@@ -98,12 +100,15 @@ def main() -> None:
     words.add_argument("--dead", type=float, default=0.02)
     words.add_argument("--seed", type=int, default=1)
     given = words.parse_args()
-    origins = given.webpush or [
-        f"https://127.0.0.1:{port}" for port in (find_stack().sandbox or {}).get("webpush", ())
-    ]
+    sandbox = {} if given.webpush else find_stack().sandbox or {}
+    origins = given.webpush or [f"https://127.0.0.1:{port}" for port in sandbox.get("webpush", ())]
     if not origins:
         words.error("this stack has no sandbox: name Web Push origins with --webpush")
     dead = write(given.path, given.count, origins, dead=given.dead, seed=given.seed)
+    if sandbox and dead:
+        graves = Path(f"{given.path}.dead").read_bytes()
+        url = f"http://127.0.0.1:{sandbox['control']}/dead"
+        httpx.post(url, content=graves, headers={"content-type": "text/plain"}, timeout=60).raise_for_status()
     print(f"{given.count} devices, {dead} of them dead: {given.path}")
 
 

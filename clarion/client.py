@@ -43,6 +43,7 @@ from clarion.store import content
 from clarion.store.database import Database
 
 TASK_TIMEOUT = timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT)  # ten would be a killed worker's silence
+_KNOWN = "select spec_hash, verdict, closed_at from push where push_id = $1"
 _OPEN = """
 select verdict, closed_at from push
 where push_id = $1 or campaign_id = $1
@@ -110,9 +111,11 @@ class Clarion:
         spec = _with_id(spec, id)
         spec = await self._store(spec, users)
         assert spec.id is not None
-        workflow_id = names.campaign_workflow_id(spec.id)
-        await self._start(names.CAMPAIGN_WORKFLOW, workflow_id, spec)
-        return self.campaign(spec.id)
+        handle = self.campaign(spec.id)
+        handle.closed = await self._closed(spec.id, spec.push(spec.id, spec.id))
+        if handle.closed is None:
+            await self._start(names.CAMPAIGN_WORKFLOW, handle.workflow_id, spec)
+        return handle
 
     async def schedule_push(
         self, spec: PushSpec, *, id: str | None = None, users: Iterable[str] | None = None
@@ -121,8 +124,11 @@ class Clarion:
         spec = _with_id(spec, id)
         spec = await self._store(spec, users)
         assert spec.id is not None
-        await self._start(names.PUSH_WORKFLOW, names.push_workflow_id(spec.id), spec)
-        return self.push(spec.id)
+        handle = self.push(spec.id)
+        handle.closed = await self._closed(spec.id, spec)
+        if handle.closed is None:
+            await self._start(names.PUSH_WORKFLOW, handle.workflow_id, spec)
+        return handle
 
     def campaign(self, id: str) -> CampaignHandle:
         """A handle on a campaign, running or not."""
@@ -150,6 +156,19 @@ class Clarion:
         if not changes:
             return spec
         return type(spec).model_validate(spec.model_dump(exclude_unset=True) | changes)
+
+    async def _closed(self, id: str, spec: PushSpec) -> str | None:
+        """How the push of this id ended, if it is closed and the same. Raises AlreadyExists if it is another.
+
+        Temporal forgets a closed workflow, and would run it again; the ledger does not.
+        """
+        row = None if self.db is None else await self.db.fetchrow(_KNOWN, id)
+        if row is None:
+            return None
+        if row["spec_hash"] != spec.model_copy(update={"id": None}).digest():
+            raise AlreadyExists(f"{id!r} exists with other content: choose another id")
+        verdict: str | None = row["verdict"] if row["closed_at"] is not None else None
+        return verdict
 
     async def _check(self, db: Database, app: str, message: Message) -> None:
         """Refuse at once what no device could be sent; a client without renderers leaves that to the push."""
@@ -199,6 +218,7 @@ class _Handle:
         self._clarion = clarion
         self.id = id
         self.workflow_id = workflow_id
+        self.closed: str | None = None  # how it had ended when the same start was repeated
 
     @property
     def workflow(self) -> WorkflowHandle[Any, Any]:
@@ -240,20 +260,23 @@ class _Handle:
         return result
 
     async def _command(self, update: str, input: Any, command_id: str | None) -> CommandAnswer:
-        id = command_id or str(uuid4())
+        input = input.model_copy(update={"command_id": command_id or str(uuid4())})
         try:
-            return await self._update(update, input, id)
+            return await self._update(update, input)
         except NotFound:
             if not await self._is_open():
                 raise
         # The ledger has it and Temporal has not: the workflow starts again from the ledger and obeys.
         await self.restart()
-        return await self._update(update, input, id)
+        return await self._update(update, input)
 
-    async def _update(self, update: str, input: Any, id: str) -> CommandAnswer:
+    async def _update(self, update: str, input: Any) -> CommandAnswer:
         try:
             answer: CommandAnswer = await self.workflow.execute_update(
-                update, input, id=id, result_type=CommandAnswer
+                update,
+                input,
+                id=str(uuid4()),  # not the command's: Temporal would repeat a stored failure
+                result_type=CommandAnswer,
             )
         except WorkflowUpdateFailedError as error:
             raise _refusal(error) from error
@@ -264,15 +287,20 @@ class _Handle:
         return answer
 
     async def _is_open(self) -> bool:
-        """Whether the ledger has an open push of this id. Raises CommandRefused when it is closed."""
+        """Whether the ledger has an open push of this id.
+
+        Raises CommandRefused when it is closed, NotFound when there is none.
+        """
         if self._clarion.db is None:
             return False
         row = await self._clarion.db.fetchrow(_OPEN, self.id)
-        if row is not None and row["closed_at"] is not None:
+        if row is None:
+            raise NotFound(f"no campaign or push {self.id!r}: `clarion push list` shows those there are")
+        if row["closed_at"] is not None:
             raise CommandRefused(
                 f"{self.id} is closed ({row['verdict']}, {row['closed_at']:%Y-%m-%d %H:%M:%S} UTC)"
             )
-        return row is not None
+        return True
 
     async def restart(self) -> None:
         """Start the workflow again of a push that has lost it: the ledger knows what is left."""

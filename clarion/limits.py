@@ -60,6 +60,7 @@ BULK_TIMEOUT: Final = 600.0
 SEND_TIMEOUT: Final = 90.0
 DRAIN_SECONDS: Final = 20.0  # before continue-as-new: wait so long for live batches, then cancel them
 GRACEFUL_SHUTDOWN: Final = 20.0
+EXIT_SECONDS: Final = 25.0  # after SIGTERM a process is gone, whatever it still waits for
 COMMAND_TIMEOUT: Final = 5.0  # the database is away: the command fails, outcome unknown, safe to repeat
 
 # Quota.

@@ -59,6 +59,8 @@ def import_(
 
     report = run(work, data)
     show_json(dataclasses.asdict(report)) if json else _show_report(report)
+    if not report.lines:
+        raise BadInput(f"{file} has no lines: nothing was imported")
     if report.rejected:
         raise typer.Exit(1)
 

@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clarion.errors import NotFound, StackUnavailable
+from clarion.errors import BadInput, NotFound, StackUnavailable
 from clarion.model.command import CancelMode, CommandAnswer, PushProgress
 from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.store import credentials, report
@@ -73,14 +73,20 @@ def _start(noun: str) -> Any:
         )
         named = None if users is None else _user_ids(users)
 
-        async def work(context: Context) -> str:
+        async def work(context: Context) -> tuple[str, str | None]:
             clarion = await context.clarion()
-            if isinstance(given, CampaignSpec):
-                return (await clarion.start_campaign(given, users=named)).id
-            return (await clarion.schedule_push(given, users=named)).id
+            handle = (
+                await clarion.start_campaign(given, users=named)
+                if isinstance(given, CampaignSpec)
+                else await clarion.schedule_push(given, users=named)
+            )
+            return handle.id, handle.closed
 
-        started = run(work, data)
-        typer.echo(f"{noun} {started} started: clarion {noun} watch {started}")
+        started, closed = run(work, data)
+        if closed is not None:
+            typer.echo(f"{noun} {started} is the same as one that is closed ({closed}): nothing was started")
+        else:
+            typer.echo(f"{noun} {started} started: clarion {noun} watch {started}")
 
     start.__doc__ = (
         f"Start a {noun}. The same id with the same spec is the same {noun}; other content is refused."
@@ -90,9 +96,14 @@ def _start(noun: str) -> Any:
 
 def _user_ids(path: Path) -> list[str]:
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except OSError as error:
-        raise NotFound(f"{path} cannot be read: {error.strerror}") from None
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise BadInput(f"{path} is not UTF-8 text with one user id a line") from None
+    if not found:
+        raise BadInput(f"{path} names no user: write one user id a line")
+    return found
 
 
 # ── looking ───────────────────────────────────────────────────────────────────────────────────────────

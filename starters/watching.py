@@ -53,7 +53,8 @@ def expected(push: PushProgress) -> int:
 def status(push: PushProgress) -> str:
     """What it is doing, in a few words, with the reason where there is one."""
     if push.phase == "closed":
-        return push.verdict or "closed"
+        nobody = "" if push.audience else ": the audience was empty"
+        return f"{push.verdict or 'closed'}{nobody}"
     waits = []
     for lane in push.lanes:
         if lane.planned + lane.retry == 0:

@@ -209,6 +209,9 @@ class Process:
         await asyncio.wait([stopping, *running, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         log.info("stopping", worker=number)
+        # Answers wait for PostgreSQL as long as they may; a process that was told to leave may not for ever.
+        loop = asyncio.get_running_loop()
+        loop.call_later(limits.EXIT_SECONDS, os._exit, 1)
         if self._sending is not None:
             self._sending.leave()
         ended = await asyncio.gather(*(one.shutdown() for one in workers), *running, return_exceptions=True)

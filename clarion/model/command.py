@@ -49,7 +49,7 @@ class CancelInput(Model):
 class SetPaceInput(Model):
     """Sends per second from now on; null removes the limit."""
 
-    pace: float | None = Field(default=None, gt=0)
+    pace: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     by: str = Field(default="", max_length=100)
     command_id: str | None = Field(default=None, max_length=200)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, StrEnum
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from clarion.model.base import Model
+
+# Language, script and region of BCP 47: what chooses a text.
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z]{4})?([-_]([A-Za-z]{2}|[0-9]{3}))?")
 
 
 class Kind(IntEnum):
@@ -132,6 +136,11 @@ class Message(Model):
 
     @model_validator(mode="after")
     def _texts_have_a_default(self) -> Self:
+        for language in self.texts:
+            if language != "default" and not _LANGUAGE.fullmatch(language):
+                raise ValueError(
+                    f"texts has {language[:40]!r}: give a language tag like en, zh-Hant or pt-BR"
+                )
         if self.texts and "default" not in self.texts:
             raise ValueError("texts needs an entry 'default' for devices whose language has none")
         return self

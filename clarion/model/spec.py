@@ -40,15 +40,17 @@ class Guarantee(StrEnum):
 
 
 class _Sending(Model):
-    app: str = Field(min_length=1)
+    app: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     message: Message | None = None
     content: str | None = Field(default=None, pattern=r"^content:[0-9a-f]{64}$")
     audience: Audience
     priority: Priority = Priority.NORMAL
     campaign_kind: Literal["marketing", "transactional", "social"] = "marketing"
     delivery_guarantee: Guarantee = Guarantee.AT_LEAST_ONCE
-    pace: float | None = Field(default=None, gt=0)  # sends per second, over all lanes and processes
-    weight: float = Field(default=1.0, gt=0)  # share of a lane's rate beside other pushes
+    # Sends per second, over all lanes and processes.
+    pace: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    # Its share of a lane's rate beside other pushes.
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     send_at: AwareDatetime | None = None
     deadline: AwareDatetime | None = None  # when we stop trying
     tags: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -56,6 +57,20 @@ _AWAY = (
 )
 
 
+def _place(url: str) -> str:
+    """Host and port of a database URL, without its password. Raises StackUnavailable when it is none."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise StackUnavailable(
+            "CLARION_DATABASE_URL is not a PostgreSQL URL: give postgresql://user:password@host:port/database"
+        )
+    return f"{host or 'the local socket'}:{port or 5432}"
+
+
 def is_away(error: BaseException) -> bool:
     """Whether the error means that PostgreSQL could not answer, so that the same call may be repeated."""
     if isinstance(error, asyncpg.InterfaceError) and "server expects" in str(error):
@@ -74,6 +89,7 @@ class Database:
         cls, url: str, *, min_size: int = 1, max_size: int = 4, application_name: str = "clarion"
     ) -> Database:
         """Open a pool. Raises StackUnavailable: the server is away, too old, or forgets commits."""
+        place = _place(url)
         pool = asyncpg.create_pool(
             url,
             min_size=min_size,
@@ -89,7 +105,10 @@ class Database:
         except BaseException as error:
             pool.terminate()
             if is_away(error) or isinstance(error, asyncpg.PostgresError):
-                raise StackUnavailable(f"PostgreSQL cannot be used: {type(error).__name__}") from error
+                raise StackUnavailable(
+                    f"PostgreSQL cannot be used at {place} ({type(error).__name__}): "
+                    "is it running, is CLARION_DATABASE_URL right?"
+                ) from error
             raise
         return cls(pool)
 

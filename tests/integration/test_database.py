@@ -181,3 +181,17 @@ def test_migration_files_have_an_order(tmp_path: Path, names: tuple[str, ...]) -
 
     with pytest.raises(ValueError, match="NNNN_name"):
         migrate.files(tmp_path)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1/x", "postgresql://x:y@127.0.0.1:notaport/z"])
+async def test_what_is_no_database_url_is_named(url: str) -> None:
+    """One clear line with what to give instead, and no password in it."""
+    with pytest.raises(StackUnavailable, match="postgresql://user:password@host:port/database"):
+        await Database.connect(url)
+
+
+async def test_a_closed_port_is_named_without_the_password() -> None:
+    """Where it was looked for, and what to check."""
+    with pytest.raises(StackUnavailable, match=r"127\.0\.0\.1:1 .*CLARION_DATABASE_URL") as raised:
+        await Database.connect("postgresql://x:secret@127.0.0.1:1/z")
+    assert "secret" not in str(raised.value)

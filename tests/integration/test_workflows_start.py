@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,10 +11,10 @@ from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, Wor
 from temporalio.exceptions import ApplicationError
 
 from clarion import names
-from clarion.errors import StackUnavailable
+from clarion.client import Clarion
+from clarion.errors import AlreadyExists, StackUnavailable
 from clarion.model.audience import Audience
-from clarion.model.command import CommandAnswer
-from clarion.model.spec import CampaignSpec
+from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.store.database import Database
 from tests.support.engine import MESSAGE, App, Engine, Push, running_engine
 from tests.support.postgres import Databases
@@ -162,14 +161,6 @@ async def test_short_words_are_understood(engine: Engine) -> None:
     assert (await push.result())["verdict"] == "cancelled"
 
 
-async def repeated(command: Callable[[], Awaitable[CommandAnswer]]) -> CommandAnswer:
-    """What a caller does whose command's outcome is unknown: the same command again, a few times."""
-    for _ in range(3):
-        with suppress(StackUnavailable):
-            return await command()
-    return await command()
-
-
 async def test_the_database_away_makes_a_command_fail_clearly(engine: Engine) -> None:
     """Outcome unknown, safe to repeat: and repeated with the same id it acts once."""
     app = await engine.app(5_000, rate=200)
@@ -179,12 +170,27 @@ async def test_the_database_away_makes_a_command_fail_clearly(engine: Engine) ->
         await connection.execute("select from push where push_id = $1 for update", push.id)
         with pytest.raises(Exception, match="safe to repeat") as failure:
             await push.handle.pause(command_id="p")
-    answer = await repeated(lambda: push.handle.pause(command_id="p"))
+    answer = await push.handle.pause(command_id="p")
 
     assert isinstance(failure.value, StackUnavailable)
     assert answer.hold == "paused"
     await push.handle.cancel()
     await push.result()
+
+
+async def test_a_closed_id_is_remembered(engine: Engine) -> None:
+    """The same start finds how it ended and sends nothing again; other content is refused, not started."""
+    app = await engine.app(10)
+    spec = PushSpec(app=app.name, message=MESSAGE, audience=Audience(everybody=True))
+    clarion = Clarion(engine.client, engine.db)
+    first = await clarion.schedule_push(spec, id="once")
+    await first.result()
+
+    again = await clarion.schedule_push(spec, id="once")
+
+    assert (first.closed, again.closed) == (None, "completed")
+    with pytest.raises(AlreadyExists, match="other content"):
+        await clarion.schedule_push(spec.model_copy(update={"pace": 5.0}), id="once")
 
 
 async def test_an_audience_that_cannot_be_planned_pauses_the_push(engine: Engine) -> None:

@@ -66,7 +66,9 @@ def test_the_environment_says_where_the_key_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["c2hvcnQ=", "not base64 at all!", base64.b64encode(os.urandom(33)).decode()], ids=str
+    "text",
+    ["c2hvcnQ=", "not base64 at all!", base64.b64encode(os.urandom(33)).decode()],
+    ids=["short", "words", "long"],
 )
 def test_a_bad_key_is_refused_without_showing_it(text: str) -> None:
     """The error names the place and the rule, and holds no byte of the key."""
