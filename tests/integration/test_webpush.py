@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -87,6 +88,13 @@ def kinds(outcomes: list[Outcome]) -> set[tuple[OutcomeKind, str, bool]]:
 
 
 # ── what is sent ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+async def one_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """A sandbox of this module's own: its connections and its log are counted here."""
+    async with Sandbox(tmp_path_factory.mktemp("sandbox")) as made:
+        yield made
 
 
 async def test_one_batch_for_several_services(sandbox: Sandbox) -> None:
