@@ -31,8 +31,8 @@ async def sandbox(one_sandbox: Sandbox) -> AsyncIterator[Sandbox]:
     one_sandbox.change({"dialects": list(ORIGINS)})
 
 
-@pytest.fixture(scope="session")
-async def http(one_sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
-    """httpx over HTTP/2, trusting the sandbox; one for all tests."""
-    async with httpx.AsyncClient(http2=True, verify=one_sandbox.authority.client_context()) as client:
+@pytest.fixture
+async def http(sandbox: Sandbox) -> AsyncIterator[httpx.AsyncClient]:
+    """httpx over HTTP/2, trusting the sandbox; connections that a fault has broken end with the test."""
+    async with httpx.AsyncClient(http2=True, verify=sandbox.authority.client_context()) as client:
         yield client
