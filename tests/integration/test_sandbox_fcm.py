@@ -33,10 +33,10 @@ HELLO = {"token": PHONE, "notification": {"title": "Hello", "body": "there"}}
 pytestmark = pytest.mark.filterwarnings("ignore:Message.token is deprecated:DeprecationWarning")
 
 
-@pytest.fixture(scope="session")
-async def bearer(one_sandbox: Sandbox, http: httpx.AsyncClient) -> dict[str, str]:
+@pytest.fixture
+async def bearer(sandbox: Sandbox, http: httpx.AsyncClient) -> dict[str, str]:
     """The header with a good access token."""
-    return {"authorization": f"Bearer {await access_token(one_sandbox, http)}"}
+    return {"authorization": f"Bearer {await access_token(sandbox, http)}"}
 
 
 @pytest.fixture
