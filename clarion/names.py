@@ -49,11 +49,6 @@ def batch_workflow_id(push_id: str, batch: int) -> str:
     return f"push/{push_id}/b{batch}"
 
 
-def retry_workflow_id(push_id: str, first_batch: int) -> str:
-    """The workflow id of the child that works on a list of batches which have only retries due."""
-    return f"push/{push_id}/r{first_batch}"
-
-
 def send_queue(provider: str, *, high: bool = False) -> str:
     """The task queue of a provider's senders; high priority has queues and processes of its own."""
     return f"send-{provider}-high" if high else f"send-{provider}"

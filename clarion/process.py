@@ -48,7 +48,6 @@ class PushDesk:
     def __init__(self, db: Database, facts: pushes.Facts) -> None:
         self._db = db
         self.app_no = facts.app_no
-        self.guarantee = facts.guarantee
         self.facts = PushFacts(
             push_no=facts.push_no,
             push_id=facts.push_id,

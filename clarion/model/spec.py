@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Self
 
@@ -97,8 +96,3 @@ class CampaignSpec(_Sending):
         """The spec of the campaign's one push."""
         values: dict[str, Any] = self.model_dump(exclude={"id"}, exclude_unset=True)
         return PushSpec.model_validate(values | {"id": push_id, "campaign": campaign_id})
-
-
-def is_due(send_at: datetime | None, now: datetime) -> bool:
-    """Whether the planned time has come; none given means at once."""
-    return send_at is None or send_at <= now
