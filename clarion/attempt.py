@@ -486,7 +486,7 @@ class _Attempt:
         slots = self._process.window.offer(self._seat, want, returning=returning)
         if self._at_most_once and slots < want:
             self._tap.give_back(want - slots)
-        self._process.window.take(self._seat, slots)
+        self._process.window.take(self._seat, slots, returning=returning)
         return slots
 
     def _claim_seq(self, slots: int) -> int | None:

@@ -18,7 +18,7 @@ from clarion.limits import WINDOW
 class Seat:
     """One attempt's place at the window."""
 
-    __slots__ = ("held", "lane", "number", "push_no", "wake", "want")
+    __slots__ = ("held", "lane", "number", "push_no", "returning", "wake", "want")
 
     def __init__(self, lane: str, push_no: int, number: int, wake: Callable[[], None]) -> None:
         self.lane = lane
@@ -27,6 +27,7 @@ class Seat:
         self.wake = wake
         self.held = 0  # slots taken
         self.want = 0  # slots it would take now if it could
+        self.returning = 0  # of those held: given back by the statement that is running
 
 
 class Window:
@@ -35,7 +36,8 @@ class Window:
     def __init__(self, size: int = WINDOW) -> None:
         self.size = size
         self.used = 0
-        self.fullest = 0
+        self.fullest = 0  # most slots ever held at once, those that a running statement gives back aside
+        self._returning = 0
         self._seats: list[Seat] = []
         self._numbers = count()
 
@@ -49,7 +51,8 @@ class Window:
         """The attempt ended: whatever it still holds is free (its batch was released or is fenced)."""
         self._seats.remove(seat)
         self.used -= seat.held
-        seat.held = seat.want = 0
+        self._returning -= seat.returning
+        seat.held = seat.want = seat.returning = 0
         self._wake()
 
     def offer(self, seat: Seat, want: int, *, returning: int = 0) -> int:
@@ -68,17 +71,25 @@ class Window:
         free -= sum(s.want for s in pushes[seat.push_no] if s.number < seat.number)
         return max(0, min(want, free))
 
-    def take(self, seat: Seat, slots: int) -> None:
-        """Slots taken: a claim for as many rows is being asked."""
+    def take(self, seat: Seat, slots: int, *, returning: int = 0) -> None:
+        """Slots taken: a claim for as many rows is being asked.
+
+        `returning`: slots of outcomes that the same statement writes. The claim stands in the ledger only
+        together with them, so they do not count twice; for everybody else they are taken until `give`.
+        """
         seat.held += slots
         seat.want = max(0, seat.want - slots)
         self.used += slots
-        self.fullest = max(self.fullest, self.used)
+        seat.returning += returning
+        self._returning += returning
+        self.fullest = max(self.fullest, self.used - self._returning)
 
     def give(self, seat: Seat, slots: int) -> None:
-        """Slots back: outcomes were committed, or a claim was not granted."""
+        """Slots back: the outcomes that `take` was told of were committed."""
         seat.held -= slots
         self.used -= slots
+        seat.returning -= slots
+        self._returning -= slots
         self._wake()
 
     def _wake(self) -> None:

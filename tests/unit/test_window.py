@@ -85,16 +85,25 @@ def test_who_wanted_more_is_woken_when_slots_come_back() -> None:
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=200)
 )
 def test_never_more_than_the_window(turns: list[tuple[int, int, int]]) -> None:
-    """Whatever six attempts of three lanes and two pushes do, claimed rows never exceed the window."""
+    """Whatever six attempts of three lanes and two pushes do, claimed rows never exceed the window.
+
+    A statement is asked in one turn (its claim and its outcomes) and acknowledged in the seat's next one.
+    """
     window = Window(60)
     seats = [window.sit(f"1.{n % 3}", n % 2, nothing) for n in range(6)]
+    running = [0] * 6
+    in_ledger = 0
     for who, want, back in turns:
         seat = seats[who]
-        window.take(seat, window.offer(seat, want))
-        assert window.used <= window.size
-        window.give(seat, min(back, seat.held))
+        window.give(seat, running[who])
+        returning = running[who] = min(back, seat.held)
+        claim = window.offer(seat, want, returning=returning)
+        window.take(seat, claim, returning=returning)
+        in_ledger += claim - returning  # at the earliest the ledger has written both
+        assert in_ledger <= window.size
 
     assert window.used == sum(seat.held for seat in seats)
+    assert window.fullest <= window.size
 
 
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=6))
