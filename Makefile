@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEVICES ?= 100000
 DATA ?=
-SENDERS ?= 2
+SENDERS ?= 3
 
 .PHONY: help env test fast lint format demo dev lock secrets clean
 

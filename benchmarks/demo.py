@@ -201,7 +201,7 @@ def main() -> None:
     """Run as a command."""
     words = argparse.ArgumentParser(description="One durable campaign, judged device by device.")
     words.add_argument("--devices", type=int, default=100_000)
-    words.add_argument("--senders", type=int, default=2)
+    words.add_argument("--senders", type=int, default=3)
     given = words.parse_args()
     if given.devices < 1_000:
         words.error("--devices: at least 1000")

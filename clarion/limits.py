@@ -28,7 +28,7 @@ RETRY_JITTER: Final = 0.2
 
 # Batches and ranges.
 BATCH_MIN: Final = 1_000
-BATCH_MAX: Final = 20_000
+BATCH_MAX: Final = 30_000  # seq is a smallint
 BATCH_HIGH: Final = 500
 BATCHES_PER_AUDIENCE: Final = 16  # batch = estimated rows ÷ 16, within the two bounds above
 RANGE_FIRST: Final = 20_000  # estimated rows of the first range, so that sending starts at once

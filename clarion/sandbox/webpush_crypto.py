@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
 from dataclasses import dataclass
@@ -15,12 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from clarion.sandbox.webpush import Subscriber
+from clarion.senders.webpush_crypto import hmac_sha256
 from clarion.store.base64url import decode_base64
 
 HEADER: Final = 86  # salt 16, record size 4, key length 1, key 65
 TAG: Final = 16
 SMALLEST_RECORD: Final = 18
 _CURVE: Final = ec.SECP256R1()
+_ECDH: Final = ec.ECDH()
 _PARAMETER: Final = re.compile(r"\s*([A-Za-z]+)\s*=\s*\"?([A-Za-z0-9_\-.=+/]*)\"?\s*")
 
 
@@ -43,7 +44,7 @@ def decrypt(body: bytes, to: Subscriber) -> bytes:
         raise Undecryptable("not exactly one record")
     try:
         public = ec.EllipticCurvePublicKey.from_encoded_point(_CURVE, key)
-        secret = to.pair.private.exchange(ec.ECDH(), public)
+        secret = to.pair.private.exchange(_ECDH, public)
     except ValueError:
         raise Undecryptable("the sender's key is no point on the curve") from None
     content_key, nonce = _derive(secret, to, key, salt)
@@ -59,12 +60,10 @@ def decrypt(body: bytes, to: Subscriber) -> bytes:
 
 def _derive(secret: bytes, to: Subscriber, key: bytes, salt: bytes) -> tuple[bytes, bytes]:
     """Content key and nonce (RFC 8291 §3.4): each HKDF expansion is one block, so an HMAC each."""
-    material = hmac.digest(
-        hmac.digest(to.auth, secret, "sha256"), b"WebPush: info\0" + to.pair.public + key + b"\1", "sha256"
-    )
-    extracted = hmac.digest(salt, material, "sha256")
-    content_key = hmac.digest(extracted, b"Content-Encoding: aes128gcm\0\1", "sha256")[:16]
-    return content_key, hmac.digest(extracted, b"Content-Encoding: nonce\0\1", "sha256")[:12]
+    info = b"WebPush: info\0" + to.pair.public + key + b"\1"
+    extracted = hmac_sha256(salt, hmac_sha256(hmac_sha256(to.auth, secret), info))
+    content_key = hmac_sha256(extracted, b"Content-Encoding: aes128gcm\0\1")[:16]
+    return content_key, hmac_sha256(extracted, b"Content-Encoding: nonce\0\1")[:12]
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,14 +51,14 @@ def encrypt(
     salt = salt or os.urandom(16)
     ours = key.public_key().public_bytes(*_POINT)
     shared = key.exchange(_ECDH, EllipticCurvePublicKey.from_encoded_point(_CURVE, point))
-    ikm = _hmac(_hmac(auth, shared), _INFO + point + ours + b"\x01")
-    prk = _hmac(salt, ikm)
-    content_key, nonce = _hmac(prk, _KEY_INFO)[:16], _hmac(prk, _NONCE_INFO)[:12]
+    ikm = hmac_sha256(hmac_sha256(auth, shared), _INFO + point + ours + b"\x01")
+    prk = hmac_sha256(salt, ikm)
+    content_key, nonce = hmac_sha256(prk, _KEY_INFO)[:16], hmac_sha256(prk, _NONCE_INFO)[:12]
     record = AESGCM(content_key).encrypt(nonce, plaintext + _LAST_RECORD, None)
     return salt + _RECORD_SIZE + _KEY_LENGTH + ours + record
 
 
-def _hmac(key: bytes, text: bytes) -> bytes:
+def hmac_sha256(key: bytes, text: bytes) -> bytes:
     """HMAC-SHA-256 with a key of at most 64 bytes."""
     key = key.ljust(64, b"\0")
     return sha256(key.translate(_OUTER) + sha256(key.translate(_INNER) + text).digest()).digest()

@@ -13,7 +13,7 @@ from tests.support.stack import running_stack
 @pytest.fixture(scope="session")
 async def whole_field() -> AsyncIterator[Field]:
     """The stack with its devices."""
-    async with running_stack(senders=2) as stack:
+    async with running_stack() as stack:
         yield await Field.make(stack)
 
 

@@ -101,7 +101,7 @@ class Stack:
 
 @asynccontextmanager
 async def running_stack(
-    *, senders: int = 2, data: Path | None = None, environment: Mapping[str, str] | None = None
+    *, senders: int = 3, data: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> AsyncIterator[Stack]:
     """Start `clarion dev` on a data directory (a new one, if none is given), stop it at the end."""
     made = tempfile.TemporaryDirectory(prefix="clarion-") if data is None else None

@@ -38,7 +38,7 @@ def _options(arguments: list[str], settings: Settings) -> Options:
     parser = argparse.ArgumentParser(prog="clarion dev")
     parser.add_argument("--data", type=lambda text: Path(text).expanduser().absolute())
     for name in ("--senders", "--postgres-port", "--temporal-port", "--ui-port"):
-        parser.add_argument(name, type=int, default=2 if name == "--senders" else None)
+        parser.add_argument(name, type=int, default=3 if name == "--senders" else None)
     given = vars(parser.parse_args(arguments))
     return Options(**given | {"data": given["data"] or settings.data_directory})
 

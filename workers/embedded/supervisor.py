@@ -30,7 +30,7 @@ class Options:
     """What `clarion dev` was asked for."""
 
     data: Path
-    senders: int = 2
+    senders: int = 3
     postgres_port: int | None = None
     temporal_port: int | None = None
     ui_port: int | None = None
