@@ -81,6 +81,7 @@ class Stack(BaseModel):
     database_url: str | None = Field(default=None, repr=False)  # it holds a password
     temporal_address: str | None = None
     temporal_ui: str | None = None
+    temporal_http: str | None = None  # Temporal's HTTP API
     namespace: str | None = None
     key_file: Path | None = None
     sandbox: dict[str, Any] | None = None

@@ -107,6 +107,7 @@ def _status(supervisor: Supervisor) -> str:
     places = {
         "Temporal UI": stack.temporal_ui,
         "Temporal": stack.temporal_address,
+        "HTTP API": stack.temporal_http,
         "PostgreSQL": "CLARION_DATABASE_URL" if external else "embedded",
         "sandbox": ", ".join(f"{name} {sandbox[name]}" for name in ("apns", "fcm", "webpush", "control")),
         "processes": ", ".join(f"{name} {pid}" for name, pid in stack.pids.items()),

@@ -116,6 +116,7 @@ class Supervisor:
         )
         await self.keeper.start("temporal", temporal, stage=TEMPORAL)
         self._learn(temporal_address=temporal.address, temporal_ui=temporal.ui_url)
+        self._learn(temporal_http=temporal.http_url)
         self._learn(metrics={"temporal": temporal.metrics_port})
 
     async def _start_sandbox(self, db: Database) -> None:

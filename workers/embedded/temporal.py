@@ -33,7 +33,8 @@ DYNAMIC: Final[dict[str, str]] = {
 }
 # Without a write-ahead log every transition waits for the disk twice.
 PRAGMAS: Final[dict[str, str]] = {"journal_mode": "WAL", "synchronous": "NORMAL"}
-# Its heap is small (some 100 MB) and its garbage plenty: collected at Go's usual 100 % it costs a fifth more CPU.
+# Its heap is small (some 100 MB) and its garbage plenty: collected at Go's usual 100 % it costs a fifth
+# more CPU.
 COLLECT_AT: Final = "400"
 
 
@@ -75,6 +76,11 @@ class Temporal:
     def ui_url(self) -> str | None:
         """Where operators look."""
         return f"http://{ports.LOOPBACK}:{self.ui_port}" if self.ui else None
+
+    @property
+    def http_url(self) -> str:
+        """Where its HTTP API is, for callers without an SDK."""
+        return f"http://{ports.LOOPBACK}:{self.http_port}"
 
     async def start(self) -> None:
         """Start the server and wait until it answers."""
