@@ -164,6 +164,7 @@ class CommandAnswer(Model):
     version: int
     hold: str  # none | draining | paused | closing
     already: bool = False  # it was so before: nothing was changed
+    note: str | None = None  # what else it has changed, e.g. that an approval is void
 
 
 class RetryAnswer(Model):
