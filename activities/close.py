@@ -45,7 +45,8 @@ class Closing:
     async def close(self, input: CloseInput) -> CloseResult:
         """Hold the push for ever, let leases run out, book what is open, retire, store the result.
 
-        Never claimed rows become cancelled or expired, claimed and unanswered ones in doubt.
+        Never claimed rows become cancelled or expired, claimed and unanswered ones in doubt. Fails for good
+        with CommandRefused when it was to expire and its deadline was moved.
         """
         async with ticking():
             await self._hold(input)
@@ -59,11 +60,16 @@ class Closing:
 
     async def _hold(self, input: CloseInput) -> None:
         args = {"verdict": input.verdict} | ({"reason": input.reason} if input.reason else {})
-        command_id = uuid5(names.COMMANDS, f"{input.push_no}/close/{input.verdict}")
+        info = activity.info()
+        # Of this call: a push that was kept from expiring may expire later on.
+        called = f"{input.push_no}/close/{info.workflow_run_id}/{info.activity_id}"
+        command_id = uuid5(names.COMMANDS, called)
         try:
             await pushes.command(self._db, input.push_no, command_id, "clarion", "close", args, way="clarion")
         except CommandRefused:
-            return  # it closes already, with another word: the first one stands
+            if not await pushes.is_closing(self._db, input.push_no):
+                raise
+            # It closes already, with another word: the first one stands.
 
     async def _close_batches(self, push_no: int) -> None:
         while True:

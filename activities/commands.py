@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +10,9 @@ from temporalio import activity
 
 from activities.parcel import Parcel
 from clarion import limits
+from clarion.clock import SYSTEM_CLOCK
 from clarion.model.command import CommandAnswer
+from clarion.senders.check import check_message
 from clarion.store import push as pushes
 from clarion.store.database import Database
 
@@ -20,7 +23,7 @@ class CommandInput(Parcel):
     push_no: int
     command_id: UUID
     who: str
-    what: str  # pause | resume | drain | close | set
+    what: str  # pause | resume | drain | close | set | edit | reschedule | extend
     way: str = "update"
     args: dict[str, Any] = {}
 
@@ -43,6 +46,13 @@ class CampaignCommandResult(Parcel):
     answers: dict[str, CommandAnswer | str] = {}
 
 
+async def checked(db: Database, app_no: int, args: Mapping[str, Any]) -> dict[str, Any]:
+    """An edit's arguments, complete: its message was rendered for every provider of the app."""
+    return await pushes.edited(
+        db, app_no, args, lambda message, providers: check_message(message, providers, SYSTEM_CLOCK.time())
+    )
+
+
 class Commands:
     """Commands are in force when the activity returns: every STEP reads the control row."""
 
@@ -53,20 +63,20 @@ class Commands:
     async def command(self, input: CommandInput) -> CommandAnswer:
         """Change the control row; the same id again gives the same answer.
 
-        Fails for good with CommandRefused when the push is in a state that forbids it.
+        Fails for good with CommandRefused when the push is in a state that forbids it, with BadSpec or
+        NotFound when edited content cannot be sent or is not there: nothing was changed then.
         """
-        return await self._db.persist(
-            lambda: pushes.command(
-                self._db,
-                input.push_no,
-                input.command_id,
-                input.who,
-                input.what,
-                input.args,
-                way=input.way,
-            ),
-            patience=limits.OPS_TIMEOUT - 1,
-        )
+
+        async def obey() -> CommandAnswer:
+            args = input.args
+            if input.what == "edit":
+                app_no = (await pushes.facts(self._db, input.push_no)).app_no
+                args = await checked(self._db, app_no, args)
+            return await pushes.command(
+                self._db, input.push_no, input.command_id, input.who, input.what, args, way=input.way
+            )
+
+        return await self._db.persist(obey, patience=limits.OPS_TIMEOUT - 1)
 
     @activity.defn(name="command_campaign")
     async def command_campaign(self, input: CampaignCommandInput) -> CampaignCommandResult:

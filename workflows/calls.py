@@ -84,6 +84,11 @@ def words_of(error: BaseException) -> str:
     return error.message if isinstance(error, ApplicationError) else str(error)
 
 
+def is_refusal(error: ActivityError) -> bool:
+    """Whether the ledger refused a word, and did not merely fail."""
+    return isinstance(error.cause, ApplicationError) and error.cause.type == "CommandRefused"
+
+
 def refusal(error: ActivityError, what: str) -> ApplicationError:
     """What the sender of a command is told when it did not come through."""
     cause = error.cause

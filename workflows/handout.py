@@ -82,9 +82,11 @@ class State:
         self.next_look = min(self.next_look, now + STARTED_ALREADY)
 
     def planned(self, ranges: int) -> None:
-        """The plan is made: its ranges can be frozen without asking for them."""
+        """The plan is made: its ranges can be frozen without asking for them. None: its time was moved."""
         self.planning = False
-        if self.last is not None:
+        if not ranges:
+            self.wanted = True
+        elif self.last is not None:
             first = tuple(range(min(ranges, limits.STOCK)))
             self.last = self.last.model_copy(update={"ranges": ranges, "to_freeze": first})
 

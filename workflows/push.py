@@ -92,11 +92,12 @@ class PushWorkflow(Steered):
         if self._push.result is not None:  # a repeated start: the stored result, nothing is sent again
             return self._end(self._push.result)
         self._shown.opened(self._push, start.spec)
-        verdict = await self._loop()
-        if verdict is None:
-            self._continue = True
-            return PushResult(id=self._push_id, push_no=self._push.push_no, verdict="continued")
-        return await self._close(verdict)
+        while (verdict := await self._loop()) is not None:
+            result = await self._close(verdict)
+            if result is not None:
+                return result
+        self._continue = True
+        return PushResult(id=self._push_id, push_no=self._push.push_no, verdict="continued")
 
     async def _loop(self) -> str | None:
         """Hand out work until the books can be closed; None: continue as new first."""
@@ -200,16 +201,23 @@ class PushWorkflow(Steered):
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────
 
-    async def _close(self, verdict: str) -> PushResult:
-        """The control row first, then the children, then the books."""
+    async def _close(self, verdict: str) -> PushResult | None:
+        """The control row first, then the children, then the books. None: its deadline was moved."""
         last = self._state.last
-        self._shown.phase = "closing"
+        phase, self._shown.phase = self._shown.phase, "closing"
         self._shown.show(self._state.last_error)
         if self._state.busy and last is not None and last.hold != Hold.CLOSING:
             await self._say_by_clarion("close", {"verdict": verdict})
         await self._drain(patience=0.0)
         input = CloseInput(push_no=self._opened.push_no, verdict=verdict)
-        closed = await calls.bulk(Closing.close, input, summary="close the books")
+        try:
+            closed = await calls.bulk(Closing.close, input, summary="close the books")
+        except ActivityError as error:
+            if not calls.is_refusal(error):
+                raise
+            self._shown.phase = phase
+            self._state.wake()
+            return None
         return self._end(closed.result)
 
     async def _drain(self, patience: float = limits.DRAIN_SECONDS) -> None:

@@ -19,27 +19,33 @@ from clarion.model.command import (
     CancelInput,
     CancelMode,
     CommandAnswer,
+    EditMessageInput,
+    ExtendDeadlineInput,
     PauseInput,
+    RescheduleInput,
     ResumeInput,
     SetPaceInput,
+    Word,
 )
 from workflows.calls import refusal, words_of
 from workflows.start import read_words
 
 OPERATOR = "operator"  # who spoke, if the command does not say
 
-Words = PauseInput | ResumeInput | CancelInput | SetPaceInput
 CANCEL = {"verdict": "cancelled"}
 
 
 class Steered:
-    """What can be paused, resumed, cancelled and paced."""
+    """What can be paused, resumed, cancelled, paced, edited and moved in time."""
 
     @abstractmethod
     async def _say(
         self, what: str, args: dict[str, Any], who: str, way: str, id: UUID, *, patient: bool
     ) -> CommandAnswer:
         """Write the word to the control row. `patient`: however long the database is away.
+
+        `what`: pause, resume, drain, close, set (pace), edit (message, or content: its reference), reschedule
+        (send_at), extend (deadline); with `if_version` in `args` the word holds only for that version.
 
         Raises ActivityError, or ApplicationError when there is nothing to say it to.
         """
@@ -97,6 +103,54 @@ class Steered:
         self._refuse_if_over()
         read_words(SetPaceInput, request, short="pace")
 
+    @workflow.update(
+        description=(
+            "New content for all that is not sent yet, checked first. "
+            'Input: {"message": {…}} (8 KB at most), or {"content": "content:…"} (stored before)'
+        )
+    )
+    async def edit_message(self, request: Any = None) -> CommandAnswer:
+        """Running batches take it with their next statement; every delivery records its version."""
+        words = read_words(EditMessageInput, request, short="content")
+        given = (
+            {"content": words.content} if words.message is None else {"message": words.message.canonical()}
+        )
+        return await self._obey("edit", words, given | {"reason": words.reason})
+
+    @edit_message.validator
+    def _check_edit_message(self, request: Any = None) -> None:
+        self._refuse_if_over()
+        read_words(EditMessageInput, request, short="content")
+
+    @workflow.update(
+        description=(
+            "Start at another time, as long as it has not started. "
+            'Input: {"send_at": "2027-03-01T09:00:00+01:00"} or {"send_at": "2027-03-01T09:00", "zone": "…"}'
+        )
+    )
+    async def reschedule(self, request: Any = None) -> CommandAnswer:
+        """Until the last moment: what is acknowledged holds."""
+        words = read_words(RescheduleInput, request, short="send_at")
+        return await self._obey("reschedule", words, {"send_at": words.moment().isoformat()})
+
+    @reschedule.validator
+    def _check_reschedule(self, request: Any = None) -> None:
+        self._refuse_if_over()
+        read_words(RescheduleInput, request, short="send_at")
+
+    @workflow.update(
+        description='Try until a later moment. Input: {"deadline": "2027-03-01T18:00:00Z"}, or with a zone'
+    )
+    async def extend_deadline(self, request: Any = None) -> CommandAnswer:
+        """In force for running batches, too."""
+        words = read_words(ExtendDeadlineInput, request, short="deadline")
+        return await self._obey("extend", words, {"deadline": words.moment().isoformat()})
+
+    @extend_deadline.validator
+    def _check_extend_deadline(self, request: Any = None) -> None:
+        self._refuse_if_over()
+        read_words(ExtendDeadlineInput, request, short="deadline")
+
     # ── signals ───────────────────────────────────────────────────────────────────────────────────
 
     @workflow.signal(name="pause", description="As the update pause, without an answer")
@@ -114,12 +168,14 @@ class Steered:
         """End it now."""
         await self._hear("close", dict(CANCEL))
 
-    async def _obey(self, what: str, words: Words, args: dict[str, Any]) -> CommandAnswer:
+    async def _obey(self, what: str, words: Word, args: dict[str, Any]) -> CommandAnswer:
         """One transaction, acknowledged after its commit; given up after five seconds."""
         update = workflow.current_update_info()
         assert update is not None
         # The command's own id, else the update's, makes it repeatable.
         id = uuid5(names.COMMANDS, f"{workflow.info().workflow_id}/{words.command_id or update.id}")
+        if words.if_version is not None:
+            args = args | {"if_version": words.if_version}
         try:
             return await self._say(what, args, words.by or OPERATOR, "update", id, patient=False)
         except ActivityError as error:

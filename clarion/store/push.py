@@ -22,6 +22,7 @@ from clarion.model.ledger import Hold, State
 from clarion.model.message import Kind, Message, PushType
 from clarion.model.spec import PushSpec
 from clarion.store import audience as rules
+from clarion.store import content as contents
 from clarion.store.database import Database
 from clarion.store.sql import beside
 
@@ -29,6 +30,7 @@ SQL = beside(__file__)
 
 OPTOUT_BIT: Final = {"marketing": 1, "transactional": 2, "social": 4}
 USERS, FALLBACK, RETRY = 0, 1, 2  # what a range is a range of
+SAID: Final = {"edit": "edit_message", "extend": "extend_deadline"}  # words by the names of their updates
 FALLBACK_STATES: Final = (State.REJECTED, State.DEAD)
 FREEZE_SECONDS: Final = limits.BULK_TIMEOUT - 10  # its activity's own time-out comes later
 # A freeze is planned for its very values: a generic plan knows nothing of the range's width.
@@ -83,7 +85,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How the audience will be frozen."""
+    """How the audience will be frozen. No ranges: its time was moved just now, and has not come."""
 
     ranges: int
     estimated_rows: int
@@ -254,6 +256,7 @@ async def _spans(
 async def _estimate(db: Database, row: asyncpg.Record, rule: Audience) -> int:
     """About how many rows the audience will have. Raises NotFound: no such list."""
     rows: int = await db.fetchval(SQL.estimate, row["app_no"], row["kind"])
+    rows = max(1, int(rows * rule.fraction))
     if _is_named(rule):
         return min(rows, await rules.estimate(db, row["app_no"], rule))
     return rows
@@ -302,7 +305,7 @@ async def _add_ranges(
 
 async def _planned_by_another(db: Database, push_no: int) -> Plan:
     row = await db.fetchrow(SQL.to_plan, push_no)
-    if row is None or not row["ranges"]:
+    if row is None or (not row["ranges"] and row["hold"] == Hold.CLOSING):
         raise CommandRefused("the push is closing: nothing more is planned")
     return Plan(row["ranges"], row["estimated_rows"], row["batch_size"])
 
@@ -378,16 +381,38 @@ async def command(
 ) -> CommandAnswer:
     """Change the control row and write the audit, in one transaction; the same id again: the same answer.
 
-    `what`: pause, resume, drain, close, set. `args`: reason, verdict (close), pace (None removes it),
-    content_version, deadline, send_at. `way`: update, signal, direct, clarion.
+    `what`: pause, resume, drain, close, set, edit (its args are made by `edited`), reschedule, extend.
+    `args`: reason, verdict (close), pace (None removes it), content_version, deadline, send_at, if_version
+    (refused unless the control row has this version). `way`: update, signal, direct, clarion.
     Raises NotFound, CommandRefused.
     """
     answer = await db.fetchval(SQL.command, push_no, command_id, who, way, what, _plain(args))
     if answer.get("error") == "no such push":
         raise NotFound(f"no push with the number {push_no}")
     if not answer["ok"]:
-        raise CommandRefused(f"{what} refused: {answer['error']}")
+        raise CommandRefused(f"{SAID.get(what, what)} refused: {answer['error']}")
     return _answer(answer)
+
+
+async def edited(db: Database, app_no: int, args: Mapping[str, Any], check: Check) -> dict[str, Any]:
+    """The arguments of an `edit`, given {"message": …} or {"content": reference}: complete, and checked.
+
+    `check` sees the message and the providers of the app, as at a start. Raises what it raises, BadSpec
+    (no reference), NotFound (no such content).
+    """
+    more = dict(args)
+    given, reference = more.pop("message", None), more.pop("content", None)
+    message = (
+        Message.model_validate(given)
+        if given is not None
+        else await contents.load_message(db, app_no, reference)
+    )
+    check(message, await providers(db, app_no))
+    return more | {
+        "message": message.canonical(),
+        "kind": int(kind_of(message)),
+        "content": message.reference(),
+    }
 
 
 async def command_campaign(
@@ -421,6 +446,12 @@ def _answer(answer: Mapping[str, Any]) -> CommandAnswer:
     return CommandAnswer(
         version=answer["version"], hold=Hold(answer["hold"]).name.lower(), already=answer["already"]
     )
+
+
+async def is_closing(db: Database, push_no: int) -> bool:
+    """Whether nothing more is started, for ever."""
+    hold: int | None = await db.fetchval(SQL.hold, push_no)
+    return hold == Hold.CLOSING
 
 
 async def close_push(db: Database, push_no: int) -> dict[str, Any] | None:

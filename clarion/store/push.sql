@@ -75,7 +75,7 @@ select coalesce((select version from added), (select version from known))
 
 -- name: to_plan
 select
-  p.app_no, p.kind, p.ranges, p.priority, p.estimated_rows, p.batch_size, p.retry_of,
+  p.app_no, p.kind, p.ranges, p.priority, p.estimated_rows, p.batch_size, p.retry_of, p.hold,
   p.spec->'audience' as audience,
   (select min(user_no) from usr u where u.app_no = p.app_no) as first_user,
   (select max(user_no) from usr u where u.app_no = p.app_no) as last_user
@@ -97,14 +97,15 @@ select range_no from audience_range where push_no = $1 and frozen_at is not null
 
 -- name: add_ranges
 -- Ranges are added once. $1 push $2 ranges there so far (0: the plan) $3 what $4 los $5 his $6 of_push
--- $7 estimated rows $8 batch size. No row: there were others, or the push is closing
+-- $7 estimated rows $8 batch size. No row: there were others, the push is closing, or a word that came while
+-- its plan was made has moved it: what was acknowledged holds
 with grown as (
   update push set
     ranges = ranges + cardinality($4::bigint[]),
     started_at = coalesce(started_at, now()),
     estimated_rows = case ranges when 0 then $7 else estimated_rows end,
     batch_size = case ranges when 0 then $8 else batch_size end
-  where push_no = $1 and ranges = $2 and hold < 3
+  where push_no = $1 and ranges = $2 and hold < 3 and (ranges > 0 or send_at <= now())
   returning ranges
 ), added as (
   insert into audience_range (push_no, range_no, what, lo, hi, of_push)
@@ -233,6 +234,9 @@ select p.push_id, command(p.push_no, md5($3::uuid::text || p.push_no)::uuid, $4,
 from push p join app a using (app_no)
 where a.name = $1 and p.campaign_id = $2 and p.closed_at is null
 order by p.push_no
+
+-- name: hold
+select hold from push where push_no = $1
 
 -- name: close_push
 select close_push($1)

@@ -85,6 +85,7 @@ async def test_the_partition_is_the_planned_days(db: Database) -> None:
     ground = await Ground.lay(db, 1)
     at = datetime.now(UTC) + timedelta(days=9)
     push_no = await ground.open(send_at=at)
+    await db.execute("update push set send_at = now() where push_no = $1", push_no)  # the week is over
     await pushes.plan(db, push_no)
     await pushes.freeze(db, push_no, 0)
 
@@ -360,16 +361,19 @@ async def test_an_unknown_push_is_not_found(db: Database) -> None:
 
 
 async def test_reschedule_until_it_starts(db: Database) -> None:
-    """The planned time may move until the audience is planned."""
+    """The planned time may move until the audience is planned, and what was acknowledged holds."""
     ground = await Ground.lay(db, 1)
     push_no = await ground.open()
-    later = datetime.now(UTC) + timedelta(hours=5)
-    await ground.say(push_no, "set", send_at=later)
+    later, soon = (datetime.now(UTC) + timedelta(seconds=s) for s in (5 * 3600, 0.3))
+    await ground.say(push_no, "reschedule", send_at=later)
     assert (await pushes.facts(db, push_no)).send_at == later
-    await pushes.plan(db, push_no)
+    assert (await pushes.plan(db, push_no)).ranges == 0  # a plan under way when the word came
+    await ground.say(push_no, "reschedule", send_at=soon)
+    await asyncio.sleep(0.4)
+    assert (await pushes.plan(db, push_no)).ranges == 1
 
     with pytest.raises(CommandRefused, match="started"):
-        await ground.say(push_no, "set", send_at=later)
+        await ground.say(push_no, "reschedule", send_at=later)
 
 
 async def test_edited_content_is_a_new_version(db: Database) -> None:
