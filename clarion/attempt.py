@@ -86,7 +86,9 @@ async def attempt(
         push = await process.push(push_no)
         lane = await process.lane(push.app_no, take.lane)
         lane.heed(blocked=False, asked=asked)
-        prepared = lane.sender.prepare(push.facts, await push.message(take.content_version))
+        push.heed(take.deadline)
+        message = await push.message(take.content_version)
+        prepared = lane.sender.prepare(push.facts, message)
     except BadInput as error:  # nothing was claimed: stop the lane or the push, the batch is as it was
         await process.give_up(push_no, take.lane, error)
         await process.ledger.release(push_no, batch, take.epoch)
@@ -135,7 +137,9 @@ class _Attempt:
         self._good = 0
         self._version = take.content_version
         self._next_version = take.content_version
+        self._facts = push.facts  # what the content was prepared for
         self._prepared = prepared
+        self._too_large = 0  # rows in hand that were refused for their size
         self._locales = process.locales.tags
         self._why: str | None = None
         self._broken: Exception | None = None
@@ -230,7 +234,7 @@ class _Attempt:
 
     @property
     def _switching(self) -> bool:
-        return self._next_version != self._version
+        return self._next_version != self._version or self._facts is not self._push.facts
 
     @property
     def _may_start(self) -> bool:
@@ -288,6 +292,7 @@ class _Attempt:
     def _refuse(self, seq: int, refusal: Exception) -> None:
         """A row that cannot become a request: its own fault, not the push's."""
         if isinstance(refusal, TooLarge):
+            self._too_large += 1
             self._decide(seq, Code.REJECTED, Reason.PAYLOAD_TOO_LARGE)
         elif isinstance(refusal, MissingValue):
             self._decide(seq, Code.SUPPRESSED, Reason.MISSING_VALUE)
@@ -455,6 +460,7 @@ class _Attempt:
         process = self._process
         await self._name_reasons()
         outcomes, self._outcomes = self._outcomes, Outcomes(self._take.at)
+        too_large, self._too_large = self._too_large, 0
         slots = self._claim(len(outcomes))
         claim = self._claim_seq(slots)
         if self._good:
@@ -476,6 +482,7 @@ class _Attempt:
         self._after(step, asked, slots, claim)
         process.window.give(self._seat, len(outcomes))
         self._lane.count(self._push, len(outcomes))
+        process.size_up(self._push, self._version, len(outcomes), too_large)
         self._enough = max(1, min(limits.STEP_OUTCOMES, self._seat.held // 2))
         self._tap.want(limits.APPETITE, self._rows_left())
 
@@ -513,6 +520,7 @@ class _Attempt:
             self._lane.heed(blocked=step.blocked, asked=asked)
         if step.content_version != self._version:
             self._next_version = step.content_version
+        self._push.heed(step.deadline)
 
     async def _name_reasons(self) -> None:
         """Number the provider codes that nobody has met before (once in the life of a code)."""
@@ -527,7 +535,8 @@ class _Attempt:
     async def _prepare(self, version: int) -> None:
         """Compile the content; rows read for the old version lack what the new one may need."""
         message = await self._push.message(version)
-        self._prepared = self._lane.sender.prepare(self._push.facts, message)
+        self._facts = self._push.facts
+        self._prepared = self._lane.sender.prepare(self._facts, message)
         self._version = self._next_version = version
         if self._started:
             self._read_to = self._rows[self._started - 1][0]

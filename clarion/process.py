@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from clarion import attempt
 from clarion.clock import SYSTEM_CLOCK, Clock
-from clarion.errors import BadCredential, BadInput, NotFound
+from clarion.errors import BadCredential, BadInput, CommandRefused, NotFound
 from clarion.model.message import Message
 from clarion.senders.outcome import Outcome, OutcomeKind, Scope
 from clarion.senders.sender import PushFacts, Sender
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
 WATCHED_ANSWERS = 200  # answers that the two rules below look back at
 WRONG_DEVICE_SHARE = 0.3  # so many "wrong device for this credential": the credential is wrong
+FIRST_ROWS = 1_000  # rows of a content version that show whether it fits
+TOO_LARGE_SHARE = 0.05  # so many of them too large after rendering: it is the content that is wrong
 THROTTLED_SHARE = 0.2  # so many registrations throttled: it is the lane that is too fast
 
 
@@ -57,6 +62,28 @@ class PushDesk:
             deadline=facts.deadline,
         )
         self._messages: dict[int, Message] = {}
+        self._sized: dict[int, tuple[float, int]] = {}  # version: its rows here, of them too large
+
+    def heed(self, deadline: datetime | None) -> None:
+        """The control row's deadline: providers are told the lifetime that is left."""
+        at = None if deadline is None else deadline.timestamp()
+        if at != self.facts.deadline:
+            self.facts = replace(self.facts, deadline=at)
+
+    def too_large(self, version: int, rows: int, too_large: int) -> str | None:
+        """Count the first rows of a content version; why it must not go on, said once."""
+        seen, large = self._sized.get(version, (0, 0))
+        if seen >= FIRST_ROWS:
+            return None
+        seen, large = seen + rows, large + too_large
+        wrong = large > TOO_LARGE_SHARE * max(FIRST_ROWS, seen)
+        self._sized[version] = (float("inf") if wrong else seen), large
+        if not wrong:
+            return None
+        return (
+            f"{large} of the first {seen:.0f} rows with content version {version} are too large after "
+            "rendering: edit the message and resume, then retry those (reason payload_too_large)"
+        )
 
     async def message(self, version: int) -> Message:
         """The content of one version; versions never change."""
@@ -181,7 +208,20 @@ class SenderProcess:
             number = await self.reasons.intern(self.db, "credential:unusable")
             await self.ledger.block(push.app_no, lane, True, number)
         else:
-            await pushes.command(self.db, push_no, uuid4(), "clarion", "pause", {"reason": str(error)})
+            await self._pause(push_no, str(error))
+
+    def size_up(self, push: PushDesk, version: int, rows: int, too_large: int) -> None:
+        """So many rows with this content were committed: pause the push if too many were too large."""
+        reason = push.too_large(version, rows, too_large)
+        if reason is not None:
+            self.spawn(self._pause(push.facts.push_no, reason))
+
+    async def _pause(self, push_no: int, reason: str) -> None:
+        command_id, args = uuid4(), {"reason": reason}
+        with suppress(CommandRefused):  # it closes, or drains: a person has decided already
+            await self.db.persist(
+                lambda: pushes.command(self.db, push_no, command_id, "clarion", "pause", args, way="clarion")
+            )
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a small piece of work beside the attempts, kept until it is done."""

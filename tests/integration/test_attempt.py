@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +14,7 @@ from clarion.attempt import AttemptResult, Stop
 from clarion.model.message import Message, Text
 from clarion.process import SenderProcess
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
+from clarion.senders.sender import TooLarge
 from clarion.store import push as pushes
 from clarion.store.database import Database
 from tests.support.sending import Bench, Prepared
@@ -210,6 +213,86 @@ async def test_edited_content_is_never_mixed_in_a_statement(db: Database) -> Non
     for sent in bench.sender.sent:
         assert isinstance(sent.prepared, Prepared)
         assert (sent.prepared.message == edited) == (by_version[sent.registration_no] == 2)
+
+
+async def test_a_later_deadline_is_told_to_providers(db: Database) -> None:
+    """Extended in mid batch, and between two attempts: what leaves afterwards has the new lifetime."""
+    bench = await Bench.make(db, 2_500)
+    bench.sender.delay = 0.05
+    first, second = (datetime.now(UTC) + timedelta(hours=hours) for hours in (1, 2))
+    push_no, batches = await bench.push(deadline=first)
+    running = asyncio.gather(*(attempt(bench.process, push_no, batch) for batch in batches[:-1]))
+    await bench.sender.first.wait()
+    await pushes.command(db, push_no, uuid4(), "test", "extend", {"deadline": second})
+    moved = asyncio.get_running_loop().time()
+    await running
+    await attempt(bench.process, push_no, batches[-1])
+
+    told = [(sent.at - moved, sent.prepared.push.deadline) for sent in bench.sender.sent]
+    assert {deadline for _, deadline in told} == {first.timestamp(), second.timestamp()}
+    assert {deadline for since, deadline in told if since > 1.0} <= {second.timestamp()}
+    assert told[-1][1] == second.timestamp()
+    assert await bench.counts(push_no) == {"audience": 2_500, "accepted": 2_500}
+
+
+def refuse_as_too_large(bench: Bench, monkeypatch: pytest.MonkeyPatch, share: int) -> None:
+    """One of `share` phones cannot be sent a message whose title is Long."""
+    post = bench.sender.post
+
+    def posted(prepared: Any, key: int, registration_no: int, *more: Any) -> None:
+        if prepared.message.texts["default"].title == "Long" and registration_no % share == 0:
+            raise TooLarge
+        post(prepared, key, registration_no, *more)
+
+    monkeypatch.setattr(bench.sender, "post", posted)
+
+
+async def test_an_edit_that_is_too_large_for_many_pauses_the_push(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than 5 % of the first 1,000 rows with the new content: paused by clarion, saying why, once."""
+    bench = await Bench.make(db, 4_000)
+    refuse_as_too_large(bench, monkeypatch, 10)
+    push_no, batches = await bench.push()
+    await attempt(bench.process, push_no, batches[0])
+    version = await pushes.add_content(db, push_no, Message(texts={"default": Text(title="Long")}))
+    await pushes.command(db, push_no, uuid4(), "test", "set", {"content_version": version})
+    bench.sender.delay = 0.1
+
+    ends = [(await attempt(bench.process, push_no, batch)).why for batch in batches[1:]]
+    await bench.process.close()
+
+    row = await db.fetchrow("select hold, hold_by, hold_reason from push")
+    assert row is not None
+    assert (row["hold"], row["hold_by"]) == (2, "clarion")
+    assert re.match(r"\d+ of the first \d+ rows with content version 2 are too large", row["hold_reason"])
+    assert ends[-1] in ("held", "hold")
+    counts = await bench.counts(push_no)
+    assert counts["rejected"] >= 51
+    assert counts["planned"] >= 500
+
+    await pushes.command(db, push_no, uuid4(), "test", "resume", {})
+    for batch in batches[1:]:
+        await attempt(bench.process, push_no, batch)
+    assert await bench.counts(push_no) == {"audience": 4_000, "accepted": 3_700, "rejected": 300}
+    await bench.process.close()
+    assert await db.fetchval("select hold from push") == 0
+
+
+async def test_a_few_rows_too_large_do_not_stop_a_push(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than 5 %: those few are rejected with their reason, the others are sent."""
+    bench = await Bench.make(db, 2_000)
+    refuse_as_too_large(bench, monkeypatch, 25)
+    push_no, batches = await bench.push()
+    version = await pushes.add_content(db, push_no, Message(texts={"default": Text(title="Long")}))
+    await pushes.command(db, push_no, uuid4(), "test", "set", {"content_version": version})
+
+    for batch in batches:
+        await attempt(bench.process, push_no, batch)
+    await bench.process.close()
+
+    assert await bench.counts(push_no) == {"audience": 2_000, "accepted": 1_920, "rejected": 80}
+    assert await db.fetchval("select hold from push") == 0
 
 
 async def test_a_batch_under_a_live_lease_is_left_alone(db: Database) -> None:

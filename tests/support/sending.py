@@ -24,9 +24,10 @@ MESSAGE = Message(texts={"default": Text(title="Hello", body="there")})
 
 @dataclass
 class Prepared:
-    """A message that needs no rendering; remembers which one it is."""
+    """A message that needs no rendering; remembers which one it is, and for which push."""
 
     message: Message
+    push: PushFacts
     needs_values: bool = False
 
 
@@ -56,7 +57,7 @@ class ScriptedSender:
 
     def prepare(self, push: PushFacts, message: Message) -> Prepared:
         """Nothing to compile."""
-        return Prepared(message)
+        return Prepared(message, push)
 
     def post(
         self,
