@@ -24,10 +24,11 @@ class Where(Model):
 
 
 class ClosedRows(Model):
-    """The final rows of a closed push, by state: how a push is retried."""
+    """The final rows of a closed push, by state and, if any are named, reason: how a push is retried."""
 
     push: Id
     states: tuple[Literal["rejected", "expired", "cancelled", "dead", "in_doubt"], ...] = Field(min_length=1)
+    reasons: tuple[str, ...] = Field(default=(), max_length=100)  # apns:TooManyRequests or TooManyRequests
 
 
 class Audience(Model):
