@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import structlog
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, FailureError
@@ -24,11 +25,21 @@ log = structlog.get_logger("clarion.activities")
 
 TICK = 5.0  # seconds between the heartbeats of a long database call
 FOR_GOOD = (BadInput, NotFound, AlreadyExists, CommandRefused)  # asking again gives the same answer
+UNSTORABLE = (
+    "a value cannot be stored: look for a NUL character (\\u0000) in a text, a whole number of more than 64 "
+    "bits, a pace or weight outside 1e-37 … 1e38, or a date at the edge of the calendar"
+)
+GIVEN = ("open_", "command")  # activities whose input was written by somebody outside begin so
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def ours(error: Exception) -> ApplicationError:
-    """The failure that Temporal is told: our words as they are, of a foreign exception type and place."""
+def ours(error: Exception, *, given: bool = False) -> ApplicationError:
+    """The failure that Temporal is told: our words as they are, of a foreign exception type and place.
+
+    `given`: a value that PostgreSQL cannot hold is somebody's bad input, which no repetition mends.
+    """
+    if given and isinstance(error, asyncpg.DataError):
+        return ApplicationError(UNSTORABLE, type="BadSpec", non_retryable=True)
     if isinstance(error, ClarionError):
         return ApplicationError(
             str(error), type=type(error).__name__, non_retryable=isinstance(error, FOR_GOOD)
@@ -63,7 +74,7 @@ class _Inbound(ActivityInboundInterceptor):
         except FailureError:
             raise  # ours already
         except Exception as error:
-            failure = ours(error)
+            failure = ours(error, given=activity.info().activity_type.startswith(GIVEN))
             if not failure.non_retryable:
                 log.warning("activity failed", activity=activity.info().activity_type, fault=failure.message)
             raise failure from None

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -31,6 +32,7 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.audience import Audiences
+from activities.campaign import Campaigns
 from activities.close import Closing
 from activities.commands import Commands
 from activities.faults import Faults
@@ -53,6 +55,7 @@ from clarion.store.reasons import Reasons
 from workers.slots import PoliteSlots, fair_share
 from workflows.batch import BatchWorkflow
 from workflows.campaign import CampaignWorkflow
+from workflows.payloads import Forgiving
 from workflows.push import PushWorkflow
 
 log = structlog.get_logger("clarion.workers")
@@ -71,6 +74,7 @@ PASSTHROUGH = (
         "workflows.calls",
         "workflows.details",
         "workflows.handout",
+        "workflows.payloads",
         "workflows.start",
     ),
     *("asyncpg", "hpack", "httpx", "orjson", "structlog", "pydantic", "pydantic_core", "annotated_types"),
@@ -95,10 +99,17 @@ async def connect_temporal(stack: Stack, runtime: Runtime | None = None) -> Clie
     return client
 
 
+def forgiving(client: Client) -> Client:
+    """The same connection, for which an argument that is no JSON is a bad input and not a failed task."""
+    config = client.config()
+    config["data_converter"] = replace(config["data_converter"], payload_converter_class=Forgiving)
+    return Client(**config)
+
+
 def control_worker(client: Client, *, task_queue: str = names.CONTROL_QUEUE) -> Worker:
     """Workflow tasks, and nothing else: they never wait behind an activity's slot."""
     return Worker(
-        client,
+        forgiving(client),
         task_queue=task_queue,
         workflows=WORKFLOWS,
         workflow_runner=runner(),
@@ -125,10 +136,13 @@ def activity_worker(
 def ops_worker(client: Client, db: Database) -> Worker:
     """Short activities: commands, work, quota. A pause never waits behind a freeze."""
     work, commands, quota, audiences = Work(db), Commands(db), Quota(db), Audiences(db)
+    campaigns = Campaigns(db)
     activities: list[Callable[..., Any]] = [
         work.next_work,
         commands.command,
-        commands.command_campaign,
+        campaigns.open_campaign,
+        campaigns.advance,
+        campaigns.command,
         quota.acquire_quota,
         audiences.open_push,
     ]

@@ -7,6 +7,7 @@ Whatever else is sent fails the workflow with a reason: a start must never hang.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,7 @@ from temporalio.exceptions import ApplicationError
 from clarion.model.base import Model
 from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.names import ID_PATTERN
+from workflows.payloads import Garbled
 
 Spec = TypeVar("Spec", CampaignSpec, PushSpec)
 Words = TypeVar("Words", bound=Model)
@@ -43,7 +45,7 @@ def read_start(kind: type[Spec], prefix: str, workflow_id: str, inputs: Sequence
     if not set(body) - {"id"}:
         return Start(id, None)
     try:
-        return Start(id, kind.model_validate(body))
+        return Start(id, _as_json(kind, body))
     except ValidationError as error:
         raise _refuse("BadSpec", first_words(error, "spec")) from None
 
@@ -53,11 +55,23 @@ def read_words(kind: type[Words], given: Any, *, short: str) -> Words:
 
     Raises ApplicationError.
     """
+    if isinstance(given, Garbled):
+        raise _refuse(
+            "BadInput", f"input: not JSON (encoding json/plain); give one object, a {kind.__name__}"
+        )
     body = given if isinstance(given, dict) else {} if given is None else {short: given}
     try:
-        return kind.model_validate(body)
+        return _as_json(kind, body)
     except ValidationError as error:
         raise _refuse("BadInput", first_words(error, "input")) from None
+
+
+def _as_json(kind: type[Words], body: dict[str, Any]) -> Words:
+    """The published schema, to the letter: a number in quotes is no number, and 1 is not true.
+
+    Raises ValidationError.
+    """
+    return kind.model_validate_json(json.dumps(body), strict=True)
 
 
 def first_words(error: ValidationError, name: str) -> str:
