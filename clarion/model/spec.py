@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from clarion.limits import INLINE_MESSAGE_BYTES
 from clarion.model.audience import Audience
 from clarion.model.base import Id, Model
 from clarion.model.message import Message
+
+TAGS_BYTES: Final = 1_500  # the search attribute has room for 2 KiB with its quotes and commas
 
 
 class Priority(StrEnum):
@@ -54,6 +56,13 @@ class _Sending(Model):
     deadline: AwareDatetime | None = None  # when we stop trying
     tags: tuple[str, ...] = ()
     title: str | None = Field(default=None, max_length=200)  # what operators call it; never the message's
+
+    @field_validator("tags")
+    @classmethod
+    def _tags_fit(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if sum(len(tag.encode()) + 3 for tag in value) > TAGS_BYTES:
+            raise ValueError(f"tags are larger than {TAGS_BYTES} bytes together: give fewer or shorter ones")
+        return value
 
     @model_validator(mode="after")
     def _content_is_given_once(self) -> Self:
