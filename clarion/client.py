@@ -11,15 +11,15 @@ travel as references. This is the one module of the library that imports tempora
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from uuid import uuid4
+from uuid import uuid4, uuid5
 
 from pydantic import ValidationError
 from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import SearchAttributeKey, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
@@ -27,31 +27,53 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from clarion import limits, names
 from clarion.clock import SYSTEM_CLOCK
-from clarion.errors import AlreadyExists, BadSpec, CommandRefused, NotFound, StackUnavailable
+from clarion.errors import AlreadyExists, BadInput, BadSpec, CommandRefused, NotFound, StackUnavailable
+from clarion.model.base import Model
+from clarion.model.campaign import CampaignProgress
 from clarion.model.command import (
+    ApproveInput,
     CancelInput,
     CancelMode,
     CommandAnswer,
+    EditMessageInput,
+    ExtendDeadlineInput,
+    FinalState,
     PauseInput,
     PushProgress,
+    RejectInput,
+    RescheduleInput,
     ResumeInput,
+    RetryAnswer,
+    RetryInput,
     SetPaceInput,
+
 )
 from clarion.model.message import Message
 from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.store import content
+from clarion.store import retry as retries
 from clarion.store.database import Database
 
 TASK_TIMEOUT = timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT)  # ten would be a killed worker's silence
 _KNOWN = "select spec_hash, verdict, closed_at from push where push_id = $1"
+_KNOWN_CAMPAIGN = "select spec_hash, verdict, closed_at from campaign where campaign_id = $1"
+_OPEN_CAMPAIGN = "select verdict, closed_at from campaign where campaign_id = $1"
 _OPEN = """
 select verdict, closed_at from push
 where push_id = $1 or campaign_id = $1
 order by closed_at is not null, push_no desc limit 1
 """
+_APP = """
+select a.name from push p join app a using (app_no)
+where p.push_id = $1 or p.campaign_id = $1
+limit 1
+"""
+_PUSH_NO = "select push_no from push where push_id = $1"
+APP_ID = SearchAttributeKey.for_keyword("AppId")
 SPEC_MEMO = "spec"  # the digest of the spec, so that a repeated start is recognised without the database
 
 Spec = TypeVar("Spec", CampaignSpec, PushSpec)
+Said = TypeVar("Said", bound=Model)
 
 
 class Clarion:
@@ -112,7 +134,7 @@ class Clarion:
         spec = await self._store(spec, users)
         assert spec.id is not None
         handle = self.campaign(spec.id)
-        handle.closed = await self._closed(spec.id, spec.push(spec.id, spec.id))
+        handle.closed = await self._closed(_KNOWN_CAMPAIGN, spec.id, spec)
         if handle.closed is None:
             await self._start(names.CAMPAIGN_WORKFLOW, handle.workflow_id, spec)
         return handle
@@ -125,7 +147,7 @@ class Clarion:
         spec = await self._store(spec, users)
         assert spec.id is not None
         handle = self.push(spec.id)
-        handle.closed = await self._closed(spec.id, spec)
+        handle.closed = await self._closed(_KNOWN, spec.id, spec)
         if handle.closed is None:
             await self._start(names.PUSH_WORKFLOW, handle.workflow_id, spec)
         return handle
@@ -157,18 +179,28 @@ class Clarion:
             return spec
         return type(spec).model_validate(spec.model_dump(exclude_unset=True) | changes)
 
-    async def _closed(self, id: str, spec: PushSpec) -> str | None:
-        """How the push of this id ended, if it is closed and the same. Raises AlreadyExists if it is another.
+    async def _closed(self, known: str, id: str, spec: CampaignSpec | PushSpec) -> str | None:
+        """How the one of this id ended, if it is closed and the same. Raises AlreadyExists if it is another.
 
         Temporal forgets a closed workflow, and would run it again; the ledger does not.
         """
-        row = None if self.db is None else await self.db.fetchrow(_KNOWN, id)
+        row = None if self.db is None else await self.db.fetchrow(known, id)
         if row is None:
             return None
         if row["spec_hash"] != spec.model_copy(update={"id": None}).digest():
             raise AlreadyExists(f"{id!r} exists with other content: choose another id")
         verdict: str | None = row["verdict"] if row["closed_at"] is not None else None
         return verdict
+
+    async def _retry(self, push_no: int, words: RetryInput) -> RetryAnswer:
+        """Open the push that tries again, and start its workflow; repeated, it starts what is not running."""
+        assert self.db is not None
+        id = uuid5(names.COMMANDS, f"retry/{push_no}/{words.command_id}")
+        answer = await retries.retry(self.db, push_no, words, id)
+        spec, closed = await retries.opened(self.db, answer.push_id)
+        if closed is None:
+            await self._start(names.PUSH_WORKFLOW, names.push_workflow_id(answer.push_id), spec)
+        return answer
 
     async def _check(self, db: Database, app: str, message: Message) -> None:
         """Refuse at once what no device could be sent; a client without renderers leaves that to the push."""
@@ -213,6 +245,7 @@ class _Handle:
     """What campaigns and pushes have in common: the operator's words."""
 
     _type: str
+    _open: str  # how it stands: verdict and closed_at, by its id
 
     def __init__(self, clarion: Clarion, id: str, workflow_id: str) -> None:
         self._clarion = clarion
@@ -225,17 +258,27 @@ class _Handle:
         """The Temporal handle, for everything that Temporal itself offers."""
         return self._clarion.temporal.get_workflow_handle(self.workflow_id)
 
-    async def pause(self, reason: str = "", *, by: str = "", command_id: str | None = None) -> CommandAnswer:
+    async def pause(
+        self,
+        reason: str = "",
+        *,
+        by: str = "",
+        command_id: str | None = None,
+        if_version: int | None = None,
+    ) -> CommandAnswer:
         """Start nothing more until `resume`; in force when this returns, obeyed within two seconds.
 
         Raises CommandRefused (closed, draining), NotFound, or StackUnavailable: then the outcome is unknown
         and the same `command_id` may be sent again.
         """
-        return await self._command("pause", PauseInput(reason=reason, by=by), command_id)
+        words = _words(PauseInput, reason=reason, by=by, if_version=if_version)
+        return await self._command("pause", words, command_id)
 
-    async def resume(self, *, by: str = "", command_id: str | None = None) -> CommandAnswer:
+    async def resume(
+        self, *, by: str = "", command_id: str | None = None, if_version: int | None = None
+    ) -> CommandAnswer:
         """Go on exactly where it stood."""
-        return await self._command("resume", ResumeInput(by=by), command_id)
+        return await self._command("resume", _words(ResumeInput, by=by, if_version=if_version), command_id)
 
     async def cancel(
         self,
@@ -244,15 +287,74 @@ class _Handle:
         *,
         by: str = "",
         command_id: str | None = None,
+        if_version: int | None = None,
     ) -> CommandAnswer:
         """End it: `now` starts nothing more, `drain` lets batches that have begun finish."""
-        return await self._command("cancel", CancelInput(mode=mode, reason=reason, by=by), command_id)
+        words = _words(CancelInput, mode=mode, reason=reason, by=by, if_version=if_version)
+        return await self._command("cancel", words, command_id)
 
     async def set_pace(
-        self, pace: float | None, *, by: str = "", command_id: str | None = None
+        self,
+        pace: float | None,
+        *,
+        by: str = "",
+        command_id: str | None = None,
+        if_version: int | None = None,
     ) -> CommandAnswer:
         """Sends per second from now on; None removes the limit."""
-        return await self._command("set_pace", SetPaceInput(pace=pace, by=by), command_id)
+        words = _words(SetPaceInput, pace=pace, by=by, if_version=if_version)
+        return await self._command("set_pace", words, command_id)
+
+    async def edit_message(
+        self,
+        message: Message,
+        reason: str = "",
+        *,
+        by: str = "",
+        command_id: str | None = None,
+        if_version: int | None = None,
+    ) -> CommandAnswer:
+        """New content for all that is not sent yet, checked first; running batches take it in two seconds.
+
+        With a database it is stored first and travels as a reference; else it is 8 KB at most and stands in
+        the workflow's history. Raises BadSpec when it does not fit: nothing is changed then.
+        """
+        given: dict[str, Any] = {"message": message}
+        if (db := self._clarion.db) is not None:
+            app = await self._app(db)
+            await self._clarion._check(db, app, message)
+            given = {"content": await content.store_message(db, app, message)}
+        words = _words(EditMessageInput, **given, reason=reason, by=by, if_version=if_version)
+        return await self._command("edit_message", words, command_id)
+
+    async def reschedule(
+        self,
+        send_at: datetime,
+        *,
+        zone: str | None = None,
+        by: str = "",
+        command_id: str | None = None,
+        if_version: int | None = None,
+    ) -> CommandAnswer:
+        """Start at another time, as long as it has not started: aware, or local with its zone's name.
+
+        Raises CommandRefused: it has started, or the time is past; BadInput: no such zone.
+        """
+        words = _words(RescheduleInput, send_at=send_at, zone=zone, by=by, if_version=if_version)
+        return await self._command("reschedule", words, command_id)
+
+    async def extend_deadline(
+        self,
+        deadline: datetime,
+        *,
+        zone: str | None = None,
+        by: str = "",
+        command_id: str | None = None,
+        if_version: int | None = None,
+    ) -> CommandAnswer:
+        """Try until a later moment; in force for running batches, too."""
+        words = _words(ExtendDeadlineInput, deadline=deadline, zone=zone, by=by, if_version=if_version)
+        return await self._command("extend_deadline", words, command_id)
 
     async def result(self) -> dict[str, Any]:
         """Wait until it is closed and return its result."""
@@ -286,6 +388,19 @@ class _Handle:
             raise _unavailable(error) from error
         return answer
 
+    async def _app(self, db: Database) -> str:
+        """The app that it is of; one that was started just now is known to Temporal only. Raises NotFound."""
+        found: str | None = await db.fetchval(_APP, self.id)
+        if found is None:
+            try:
+                found = (await self.workflow.describe()).typed_search_attributes.get(APP_ID)
+            except RPCError as error:
+                if error.status is not RPCStatusCode.NOT_FOUND:
+                    raise _unavailable(error) from error
+        if found is None:
+            raise NotFound(f"no campaign or push {self.id!r}: `clarion push list` shows those there are")
+        return found
+
     async def _is_open(self) -> bool:
         """Whether the ledger has an open push of this id.
 
@@ -293,7 +408,7 @@ class _Handle:
         """
         if self._clarion.db is None:
             return False
-        row = await self._clarion.db.fetchrow(_OPEN, self.id)
+        row = await self._clarion.db.fetchrow(self._open, self.id)
         if row is None:
             raise NotFound(f"no campaign or push {self.id!r}: `clarion push list` shows those there are")
         if row["closed_at"] is not None:
@@ -316,24 +431,8 @@ class _Handle:
         except RPCError as error:
             raise _unavailable(error) from error
 
-
-class CampaignHandle(_Handle):
-    """A campaign."""
-
-    _type = names.CAMPAIGN_WORKFLOW
-
-    async def progress(self) -> list[PushProgress]:
-        """Its pushes at this moment, from the ledger."""
-        return await _query(self.workflow, list[PushProgress])
-
-
-class PushHandle(_Handle):
-    """A push."""
-
-    _type = names.PUSH_WORKFLOW
-
     async def wake(self) -> None:
-        """Let its loop look at the ledger at once, after something was written beside Temporal.
+        """Let its workflow look at the ledger at once, after something was written beside Temporal.
 
         Raises NotFound, StackUnavailable.
         """
@@ -343,6 +442,84 @@ class PushHandle(_Handle):
             if error.status is RPCStatusCode.NOT_FOUND:
                 raise NotFound(f"{self.workflow_id} is not running") from error
             raise _unavailable(error) from error
+
+
+class CampaignHandle(_Handle):
+    """A campaign."""
+
+    _type = names.CAMPAIGN_WORKFLOW
+    _open = _OPEN_CAMPAIGN
+
+    async def approve(
+        self, content: str | None = None, reason: str = "", *, by: str = "", command_id: str | None = None
+    ) -> CommandAnswer:
+        """Let it go. `content`: the reference of what was looked at; refused when it has another one now."""
+        input = ApproveInput(content=content, reason=reason, by=by)
+        return await self._command("approve", input, command_id)
+
+    async def reject(self, reason: str = "", *, by: str = "", command_id: str | None = None) -> CommandAnswer:
+        """End it instead of approving it: nothing (more) of it is sent."""
+        return await self._command("reject", RejectInput(reason=reason, by=by), command_id)
+
+    async def progress(self) -> CampaignProgress:
+        """Its stages and what it waits for, at the last look of its workflow."""
+        return await _query(self.workflow, CampaignProgress)
+
+    async def retry(
+        self,
+        states: Sequence[FinalState] = ("rejected", "dead"),
+        reasons: Sequence[str] = (),
+        *,
+        deadline: datetime | None = None,
+        by: str = "",
+        command_id: str | None = None,
+    ) -> list[RetryAnswer]:
+        """Try again what ended so in its closed pushes: a push for each that has such deliveries.
+
+        Raises CommandRefused when none has, saying why push by push. See `PushHandle.retry`.
+        """
+        words = _retry_words(states, reasons, deadline, by, command_id)
+        pushes = await retries.of_campaign(_needed(self._clarion.db), self.id)
+        if not pushes:
+            raise NotFound(f"no campaign {self.id!r}: `clarion campaign list` shows those there are")
+        answers, refusals = [], []
+        for push_no in pushes:
+            try:
+                answers.append(await self._clarion._retry(push_no, words))
+            except CommandRefused as error:
+                refusals.append(str(error))
+        if not answers:
+            raise CommandRefused("; ".join(refusals))
+        return answers
+
+
+class PushHandle(_Handle):
+    """A push."""
+
+    _type = names.PUSH_WORKFLOW
+    _open = _OPEN
+
+    async def retry(
+        self,
+        states: Sequence[FinalState] = ("rejected", "dead"),
+        reasons: Sequence[str] = (),
+        *,
+        deadline: datetime | None = None,
+        by: str = "",
+        command_id: str | None = None,
+    ) -> RetryAnswer:
+        """Start a push over those deliveries of this closed one that ended so, for one of these reasons.
+
+        It has this one's content and key of de-duplication, and is called `{id}.r1`, `.r2`, …; the same
+        `command_id` again gives the same push. `reasons`: as `explain` shows them; none: any.
+        Raises CommandRefused (not closed, nothing ended so, tried again already), BadInput (no such reason),
+        NotFound, BadSpec (needs a database_url).
+        """
+        words = _retry_words(states, reasons, deadline, by, command_id)
+        push_no = await _needed(self._clarion.db).fetchval(_PUSH_NO, self.id)
+        if push_no is None:
+            raise NotFound(f"no push {self.id[:128]!r}: `clarion push list` shows those there are")
+        return await self._clarion._retry(push_no, words)
 
     async def progress(self) -> PushProgress:
         """Counts, phase and hold at this moment, from the ledger."""
@@ -373,16 +550,52 @@ def _with_id(spec: Spec, id: str | None) -> Spec:
         raise BadSpec(_first_words(error)) from error
 
 
+def _words(kind: type[Said], **given: Any) -> Said:
+    """An operator's words, checked. Raises BadInput."""
+    try:
+        return kind.model_validate({key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise BadInput(_first_words(error)) from error
+
+
+def _retry_words(
+    states: Sequence[str],
+    reasons: Sequence[str],
+    deadline: datetime | None,
+    by: str,
+    command_id: str | None,
+) -> RetryInput:
+    id = command_id or str(uuid4())
+    given = {"states": tuple(states), "reasons": tuple(reasons)}
+    return _words(RetryInput, **given, deadline=deadline, by=by, command_id=id)
+
+
+def _needed(db: Database | None) -> Database:
+    if db is None:
+        raise BadSpec("a retry is made from the ledger's rows: connect with a database_url")
+    return db
+
+
 def _first_words(error: ValidationError) -> str:
-    return "; ".join(f"{'.'.join(map(str, e['loc'])) or 'spec'}: {e['msg']}" for e in error.errors()[:3])
+    return "; ".join(
+        f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg'].removeprefix('Value error, ')}"
+        for e in error.errors()[:3]
+    )
+
+
+_REFUSALS = {
+    "StoreUnavailable": StackUnavailable,
+    "BadInput": BadInput,
+    "BadSpec": BadSpec,
+    "NotFound": NotFound,
+}
 
 
 def _refusal(error: WorkflowUpdateFailedError) -> Exception:
     cause = error.cause
     text = cause.message if isinstance(cause, ApplicationError) else str(cause)
-    if isinstance(cause, ApplicationError) and cause.type == "StoreUnavailable":
-        return StackUnavailable(text)
-    return CommandRefused(text)
+    kind = cause.type if isinstance(cause, ApplicationError) else None
+    return _REFUSALS.get(kind or "", CommandRefused)(text)
 
 
 def _unavailable(error: RPCError) -> StackUnavailable:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from clarion.model.campaign import CampaignProgress
 from clarion.model.command import LaneProgress, PushProgress
 
 COUNTS = (
     "audience", "accepted", "rejected", "suppressed", "expired", "cancelled", "dead", "in_doubt",
     "planned", "retry",
 )  # fmt: skip
+
+UPDATES = {"edit": "edit_message", "pace": "set_pace"}  # words by the names of their updates
 
 
 def details(progress: PushProgress, *, rate: float | None = None, error: str | None = None) -> str:
@@ -103,3 +106,29 @@ def _next(progress: PushProgress) -> str:
     if progress.hold == "draining":
         return "update `resume` to go on after all, or `cancel` to stop now"
     return "update `pause`, `cancel` or `set_pace`"
+
+
+def campaign_details(progress: CampaignProgress) -> str:
+    """State of a campaign, its stages, and what can be done next."""
+    parts = [f"**{progress.status}**: {progress.waiting()}"]
+    rows = [f"{'stage':<32} {'share':>8}  state"]
+    for stage in progress.stages:
+        share = "the rest" if stage.share is None else f"{stage.share:g} %"
+        state = stage.verdict or (stage.phase if stage.hold == "none" else stage.hold)
+        rows.append(f"{stage.name:<32} {share:>8}  {state}")
+    parts.append("```\n" + "\n".join(rows) + "\n```")
+    opened = [f"`push/{stage.push_id}`" for stage in progress.stages if stage.phase != "to come"]
+    parts += [f"Counts and pace are with its pushes: {', '.join(opened)}"] if opened else []
+    parts.append(f"Content: `{progress.content}` (version {progress.content_version})")
+    words = [f"`{UPDATES.get(word, word)}`" for word in progress.words()]
+    parts.append(f"Next: {'update ' + ', '.join(words) if words else 'nothing'}")
+    return "\n\n".join(parts)
+
+
+def campaign_status(progress: CampaignProgress) -> str:
+    """The search attribute PushStatus of a campaign: running, paused, approval, waiting, completed, …"""
+    if progress.closed_at is not None:
+        return progress.status
+    if progress.hold != "none":
+        return progress.hold
+    return {"approval": "approval", "time": "waiting"}.get(progress.waits_for or "", "running")

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from clarion.names import ID_PATTERN
 
 Id = Annotated[str, StringConstraints(pattern=ID_PATTERN.pattern)]
+# How long, as people write it: 90s, 30m, 12h, 7d.
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,5}(s|m|h|d)$")]
 
 
 class Model(BaseModel):

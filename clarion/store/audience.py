@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from clarion.errors import BadSpec, NotFound
-from clarion.model.audience import Audience, Where
+from clarion.model.audience import Audience, Slice, Where
 from clarion.store.database import Database
 from clarion.store.intake import PLATFORMS, version_numbers
 from clarion.store.locales import normalise_locale
@@ -57,6 +57,8 @@ def compile(audience: Audience, app_no: int, first: int) -> Fragment:
         sql = _where(audience.where, args)
     else:
         raise BadSpec("the audience of a retry is the old push's rows, not a rule over devices")
+    if audience.slice is not None:
+        sql = f"({sql}) and {_slice(audience.slice, args)}"
     return Fragment(sql, tuple(args.values))
 
 
@@ -75,16 +77,23 @@ async def estimate(db: Database, app_no: int, audience: Audience) -> int:
     statistics, which follow a large import within a minute. Raises NotFound: no such list.
     """
     if audience.users:
-        return max(1, int(await db.fetchval(SQL.count_users, app_no, list(audience.users))))
+        return max(
+            1, int(await db.fetchval(SQL.count_users, app_no, list(audience.users)) * audience.fraction)
+        )
     if audience.user_list is not None:
         size = await db.fetchval(SQL.list_size, app_no, list_digest(audience.user_list))
         if size is None:
             raise NotFound("there is no such user list in this app: store it first")
-        return max(1, int(size))
+        return max(1, int(size * audience.fraction))
     fragment = compile(audience, app_no, 2)
     sql = SQL.guess_all if fragment.sql == _EVERYBODY else SQL.guess.replace("true", fragment.sql)
     plan = await db.fetchval(sql, app_no, *fragment.args)
     return max(1, int(plan[0]["Plan"]["Plan Rows"]))
+
+
+def _slice(part: Slice, args: _Arguments) -> str:
+    of, start, end = args.add(part.of, "text"), args.add(part.start, "int"), args.add(part.end, "int")
+    return f"slice_of(u.user_no, {of}) <@ int4range({start}, {end})"
 
 
 def _in_list(reference: str, app_no: int, args: _Arguments) -> str:

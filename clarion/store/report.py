@@ -207,6 +207,8 @@ async def _why_none(db: Database, user_no: int, push_no: int) -> str:
     assert row is not None
     if row["not_planned"]:
         return "the push has not started: its audience is not chosen yet"
+    if row["other_slice"]:
+        return "the user falls to another slice of the audience: another stage of the campaign"
     if row["not_frozen"]:
         return "the part of the audience that this user would be in was not frozen (yet)"
     if row["came_later"]:

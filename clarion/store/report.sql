@@ -103,6 +103,9 @@ select
     where r.push_no = p.push_no and r.what = 0 and r.frozen_at is null and r.lo <= $1 and $1 < r.hi) as not_frozen,
   p.started_at is null as not_planned,
   u.created_at > p.started_at as came_later,
+  coalesce(not slice_of(u.user_no, p.spec->'audience'->'slice'->>'of') <@ int4range(
+    coalesce((p.spec->'audience'->'slice'->>'start')::int, 0),
+    coalesce((p.spec->'audience'->'slice'->>'end')::int, 1000000)), false) as other_slice,
   not exists (
     select from registration r
     where r.user_no = $1 and r.kind = p.kind and r.status = 1) as no_registration
