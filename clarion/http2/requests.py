@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from clarion.http2 import frames
 from clarion.http2.frames import Header
 
-_A_PATH = re.compile(rb"[\x21-\x7e]+").fullmatch
+_VISIBLE = bytes(range(0x21, 0x7F))  # what a path may be made of
 _POST = b"\x83"
 _SCHEMES = {b"http": b"\x86", b"https": b"\x87"}
 _PATH = b"\x04"  # a literal named by the static table's :path, kept in no table
@@ -37,7 +36,7 @@ class RequestEncoder:
 
     def block(self, path: bytes, extra: bytes) -> bytes:
         """The header block of one POST. Raises ValueError when the path must not be framed."""
-        if not _A_PATH(path):
+        if not path or path.translate(None, _VISIBLE):
             raise ValueError("the path is empty or has characters that must not be framed")
         if self.restarting:
             return self._first_block(path, extra)

@@ -156,7 +156,8 @@ class ApnsSender(LinkSender):
         assert type(prepared) is ApnsPrepared
         body = prepared.ready.get(locale) or prepared.body(locale, values)
         # What must not be framed: letters and digits cannot end a path or a header, and Apple knows the rest.
-        if not (token.isalnum() and token.isascii()) or len(token) > limits.TOKEN_BYTES:
+        name = token.encode("ascii", "replace")  # bytes.isalnum takes a twentieth of str.isalnum's time
+        if not name.isalnum() or len(name) > limits.TOKEN_BYTES:
             raise Unsendable(BAD_TOKEN)
         if prepared.fresh_until < _FOREVER and self.clock.time() >= prepared.fresh_until:
             prepared.freshen(self.clock.time())
@@ -166,7 +167,7 @@ class ApnsSender(LinkSender):
             return
         extra = b"%b%012x" % (prepared.extra, registration_no)
         try:
-            link.post((key, answered), b"/3/device/" + token.encode(), extra, body)
+            link.post((key, answered), b"/3/device/" + name, extra, body)
         except ConnectionError:
             self.refuse(key, answered)
 
