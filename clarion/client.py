@@ -46,7 +46,6 @@ from clarion.model.command import (
     RetryAnswer,
     RetryInput,
     SetPaceInput,
-
 )
 from clarion.model.message import Message
 from clarion.model.spec import CampaignSpec, PushSpec

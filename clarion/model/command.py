@@ -147,7 +147,7 @@ class RejectInput(Word):
     reason: Reason = ""
 
 
-class RetryInput(Word):
+class RetryInput(Model):
     """Try again those deliveries of a closed push that ended in these states, for these reasons.
 
     `reasons`: names as `explain` shows them, with or without the part before the colon; none: any.
@@ -156,6 +156,8 @@ class RetryInput(Word):
     states: tuple[FinalState, ...] = Field(default=("rejected", "dead"), min_length=1)
     reasons: tuple[str, ...] = Field(default=(), max_length=100)
     deadline: AwareDatetime | None = None
+    by: str = Field(default="", max_length=100)
+    command_id: str | None = Field(default=None, max_length=200)
 
 
 class CommandAnswer(Model):

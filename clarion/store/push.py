@@ -24,6 +24,7 @@ from clarion.model.spec import PushSpec
 from clarion.store import audience as rules
 from clarion.store import content as contents
 from clarion.store.database import Database
+from clarion.store.reasons import Reasons
 from clarion.store.sql import beside
 
 SQL = beside(__file__)
@@ -329,7 +330,8 @@ async def freeze(
             if row["frozen_at"] is not None:
                 return Frozen(already=True)
             rule = Audience.model_validate(row["audience"])
-            sql, args = _rows_of(row, rule, variant, opens)
+            reasons = await _reasons(connection, rule)
+            sql, args = _rows_of(row, rule, reasons, variant, opens)
             looked_up = row["what"] != USERS or _is_named(rule)
             await connection.execute(_PLANNED_FOR_VALUES if looked_up else _MERGED)
             tag = await connection.execute(sql, push_no, range_no, *args, timeout=FREEZE_SECONDS)
@@ -345,13 +347,23 @@ def _is_named(rule: Audience) -> bool:
     return bool(rule.users) or rule.user_list is not None
 
 
-def _rows_of(row: asyncpg.Record, rule: Audience, variant: str, opens: str) -> tuple[str, list[Any]]:
+async def _reasons(connection: Any, rule: Audience) -> list[int] | None:
+    """The numbers of the reasons that a retry is for; None: any."""
+    if rule.retry is None or not rule.retry.reasons:
+        return None
+    known = await Reasons.load(connection)
+    return [number for name in rule.retry.reasons for number in known.named(name)]
+
+
+def _rows_of(
+    row: asyncpg.Record, rule: Audience, reasons: list[int] | None, variant: str, opens: str
+) -> tuple[str, list[Any]]:
     """The statement that freezes this range, and its arguments from $3 on."""
     args: list[Any] = [row["batch_size"], row["lanes"], row["lo"], row["hi"], row["mask"]]
     if row["what"] == RETRY:
         assert rule.retry is not None
         states = [State[state.upper()] for state in rule.retry.states]
-        return _with_rows(SQL.rows_of_retry), [*args, states, row["of_push"]]
+        return _with_rows(SQL.rows_of_retry), [*args, states, row["of_push"], reasons]
     args += [row["app_no"], row["kind"]]
     if row["what"] == FALLBACK:
         return _with_rows(SQL.rows_of_fallback), [*args, FALLBACK_STATES]

@@ -175,7 +175,7 @@ order by r.user_no, r.device_no, array_position($4::smallint[], r.lane)
 
 -- name: rows_of_retry
 -- Final rows of a closed push; what became of a registration since, READ decides.
--- $5 $6 batches $7 mask $8 states $9 the closed push
+-- $5 $6 batches $7 mask $8 states $9 the closed push $10 reasons (null: any)
 select
   o.user_no, o.registration_no, o.lane, o.locale, o.variant,
   '-infinity'::timestamptz as opens,
@@ -183,6 +183,7 @@ select
 from mine m
 join delivery_now o on o.push_no = $9 and o.batch >= $5 and o.batch < $6
   and o.state = any ($8::smallint[]) and o.lane = any ($4::smallint[])
+  and ($10::smallint[] is null or o.reason = any ($10))
 left join usr u on u.user_no = o.user_no
 where m.what = 2
 

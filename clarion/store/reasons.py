@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, Protocol
 
 from clarion.model.ledger import Reason
 from clarion.store.database import Database
 
 _OURS: Final = {f"clarion:{reason.name.lower()}": int(reason) for reason in Reason if reason}
+
+
+class _Fetches(Protocol):
+    """A pool, or a connection in a transaction."""
+
+    async def fetch(self, sql: str, /, *args: Any) -> list[Any]:
+        """Rows."""
 
 
 class Reasons:
@@ -18,13 +25,13 @@ class Reasons:
         self._names: dict[int, str] = {number: name for name, number in _OURS.items()} | {0: ""}
 
     @classmethod
-    async def load(cls, db: Database) -> Reasons:
+    async def load(cls, db: _Fetches) -> Reasons:
         """All that are known now."""
         reasons = cls()
         await reasons.refresh(db)
         return reasons
 
-    async def refresh(self, db: Database) -> None:
+    async def refresh(self, db: _Fetches) -> None:
         """Learn what other processes added."""
         # All of them, not those above the last: numbers become visible in the order of commits.
         for row in await db.fetch("select reason_no, name from reason"):
@@ -38,6 +45,11 @@ class Reasons:
         """Its name; a number that this process has not met yet is shown as it is."""
         return self._names.get(number) or (f"reason {number}" if number else "")
 
+    def named(self, word: str) -> list[int]:
+        """The numbers that a person may mean: by the whole name, or by what stands behind its colon."""
+        word = word.strip().lower()
+        return [n for name, n in self._numbers.items() if word in (name.lower(), _short(name))]
+
     async def intern(self, db: Database, name: str) -> int:
         """Its number, given now if it is new."""
         number = self._numbers.get(name)
@@ -49,6 +61,10 @@ class Reasons:
     def _learn(self, number: int, name: str) -> None:
         self._numbers[name] = number
         self._names[number] = name
+
+
+def _short(name: str) -> str:
+    return name.rpartition(":")[2].lower()
 
 
 async def intern(db: Database, table: str, number: str, column: str, value: str) -> int:

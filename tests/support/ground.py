@@ -75,9 +75,11 @@ class Ground:
         assert opened.opened == "new"
         return opened.push_no
 
-    async def frozen(self, *, batch_size: int | None = None, **changes: Any) -> int:
+    async def frozen(
+        self, *, batch_size: int | None = None, push_id: str | None = None, **changes: Any
+    ) -> int:
         """A push whose audience is written; its number."""
-        push_no = await self.open(**changes)
+        push_no = await self.open(push_id, **changes)
         plan = await pushes.plan(self.db, push_no)
         if batch_size is not None:
             await self.db.execute("update push set batch_size = $2 where push_no = $1", push_no, batch_size)
