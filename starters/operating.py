@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -24,6 +24,7 @@ from rich.table import Table
 from clarion.errors import BadInput, NotFound, StackUnavailable
 from clarion.model.command import CancelMode, CommandAnswer, PushProgress
 from clarion.model.spec import CampaignSpec, PushSpec
+from clarion.store import campaign as campaigns
 from clarion.store import credentials, report
 from clarion.store import push as pushes
 from clarion.store.database import Database
@@ -42,11 +43,12 @@ WAKE_SECONDS = 3.0
 WORDS = {"scheduled": "pending", "running": "sending", "closing": "sending"}
 
 
-def nouns(noun: str) -> typer.Typer:
-    """The verbs of one noun: `campaign` or `push`."""
+def nouns(noun: str, *own: Callable[..., None]) -> typer.Typer:
+    """The verbs of one noun: `campaign` or `push`. `own`: more of them, or in place of those of that name."""
     app = typer.Typer(help=f"Start, watch and steer a {noun}.", pretty_exceptions_enable=False)
-    for verb in (_start(noun), *(verb(noun) for verb in _VERBS)):
-        app.command(verb.__name__)(verb)
+    verbs = {verb.__name__: verb for verb in (_start(noun), *(verb(noun) for verb in _VERBS), *own)}
+    for name, verb in verbs.items():
+        app.command(name)(verb)
     return app
 
 
@@ -121,7 +123,8 @@ async def _numbers(db: Database, noun: str, id: str) -> list[int]:
         raise NotFound(f"no {noun} {id[:128]!r}: `clarion {noun} list` shows those there are") from None
 
 
-async def _looked(db: Database, noun: str, id: str) -> list[PushProgress]:
+async def looked(db: Database, noun: str, id: str) -> list[PushProgress]:
+    """The pushes that an id means, as they stand. Raises NotFound."""
     return [await report.progress(db, push_no) for push_no in await _numbers(db, noun, id)]
 
 
@@ -138,7 +141,7 @@ def _list(noun: str) -> Any:
 
         found = run(work, data)
         if as_json:
-            _print_json([asdict(line) | {"state": _word(line.phase, line.verdict)} for line in found])
+            print_json([asdict(line) | {"state": _word(line.phase, line.verdict)} for line in found])
             return
         table = Table("push", "campaign", "app", "title", "state", "hold", "planned for")
         for line in found:
@@ -150,7 +153,7 @@ def _list(noun: str) -> Any:
                 line.title or "",
                 state,
                 "" if line.closed_at or line.hold == "none" else line.hold,
-                _moment(line.send_at),
+                moment(line.send_at),
             )
         Console().print(table)
 
@@ -161,20 +164,21 @@ def _list(noun: str) -> Any:
 def _show(noun: str) -> Any:
     def show(id: Id, as_json: AsJson = False, data: Data = None) -> None:
         async def work(context: Context) -> list[PushProgress]:
-            return await _looked(await context.db(), noun, id)
+            return await looked(await context.db(), noun, id)
 
         found = run(work, data)
         if as_json:
-            _print_json([_as_json(push) for push in found])
+            print_json([push_as_json(push) for push in found])
             return
         for push in found:
-            _print_push(push)
+            print_push(push)
 
     show.__doc__ = "How it stands: state, counts for each lane, what it waits for."
     return show
 
 
-def _print_push(push: PushProgress) -> None:
+def print_push(push: PushProgress) -> None:
+    """A push for people: state, counts by lane, moments."""
     console = Console()
     console.print(
         f"[bold]{push.push_id}[/bold]  {status(push)}  ({_word(push.phase, push.verdict)})", highlight=False
@@ -182,7 +186,7 @@ def _print_push(push: PushProgress) -> None:
     facts = [
         f"total {expected(push):,}",
         f"success {push.total('accepted'):,}",
-        f"failed {_failed(push):,}",
+        f"failed {failed(push):,}",
         f"invalid tokens {push.invalid_tokens:,}",
     ]
     console.print("  " + " · ".join(facts), highlight=False)
@@ -200,7 +204,7 @@ def _print_push(push: PushProgress) -> None:
     }
     for name, at in moments.items():
         if at is not None:
-            console.print(f"  {name} {_moment(at)}", highlight=False)
+            console.print(f"  {name} {moment(at)}", highlight=False)
     if push.pace is not None:
         console.print(f"  pace {push.pace:g}/s", highlight=False)
 
@@ -209,7 +213,7 @@ def _watch(noun: str) -> Any:
     def watch_(id: Id, data: Data = None) -> None:
         async def work(context: Context) -> list[PushProgress]:
             db = await context.db()
-            return await watch(Console(), lambda: db.persist(lambda: _looked(db, noun, id), patience=60))
+            return await watch(Console(), lambda: db.persist(lambda: looked(db, noun, id), patience=60))
 
         run(work, data)
 
@@ -235,7 +239,7 @@ def _explain(noun: str) -> Any:
 
         found = run(work, data)
         if as_json:
-            _print_json([{"push_id": push_id} | asdict(why) for push_id, why in found])
+            print_json([{"push_id": push_id} | asdict(why) for push_id, why in found])
             return
         for push_id, why in found:
             if why.why_none is not None:
@@ -284,7 +288,7 @@ async def _steer(
     who = getpass.getuser()
     if direct:
         answer = await _directly(await context.db(), noun, id, what, args, who)
-        await _wake(context, noun, id)
+        await wake(context, noun, id)
         return answer
     clarion = await context.clarion()
     handle = clarion.campaign(id) if noun == "campaign" else clarion.push(id)
@@ -307,6 +311,9 @@ async def _directly(
         drain = more.pop("mode") is CancelMode.DRAIN
         word = "drain" if drain else "close"
         more |= {} if drain else {"verdict": "cancelled"}
+    if noun == "campaign":
+        with suppress(NotFound):  # pushes that only bear a campaign's name have none
+            return (await campaigns.command(db, id, uuid4(), who, word, more, way="direct")).answer
     answers = [
         await pushes.command(db, push_no, uuid4(), who, word, more, way="direct")
         for push_no in await _numbers(db, noun, id)
@@ -314,26 +321,32 @@ async def _directly(
     return answers[-1]
 
 
-async def _wake(context: Context, noun: str, id: str) -> None:
+async def wake(context: Context, noun: str, id: str) -> None:
     """Tell the workflows to look at once, if Temporal is there; else they find out by themselves."""
     db = await context.db()
     with suppress(StackUnavailable, NotFound, TimeoutError):
         async with asyncio.timeout(WAKE_SECONDS):
             clarion = await context.clarion()
+            if noun == "campaign":
+                with suppress(NotFound):
+                    await clarion.campaign(id).wake()
             for push_no in await _numbers(db, noun, id):
                 facts = await pushes.facts(db, push_no)
                 await clarion.push(facts.push_id).wake()
 
 
-def _say(noun: str, id: str, what: str, answer: CommandAnswer) -> None:
+def say(noun: str, id: str, what: str, answer: CommandAnswer) -> None:
+    """What a word has done."""
     before = " (it was so before)" if answer.already else ""
     typer.echo(f"{noun} {id}: {what}{before}; hold {answer.hold}, version {answer.version}")
+    if answer.note:
+        typer.echo(f"  {answer.note}")
 
 
 def _pause(noun: str) -> Any:
     def pause(id: Id, reason: Reason = "", direct: Direct = False, data: Data = None) -> None:
         args = {"reason": reason}
-        _say(noun, id, "paused", run(lambda c: _steer(c, noun, id, "pause", args, direct=direct), data))
+        say(noun, id, "paused", run(lambda c: _steer(c, noun, id, "pause", args, direct=direct), data))
 
     pause.__doc__ = "Start nothing more until `resume`; obeyed within two seconds of this command's return."
     return pause
@@ -341,7 +354,7 @@ def _pause(noun: str) -> Any:
 
 def _resume(noun: str) -> Any:
     def resume(id: Id, direct: Direct = False, data: Data = None) -> None:
-        _say(noun, id, "resumed", run(lambda c: _steer(c, noun, id, "resume", {}, direct=direct), data))
+        say(noun, id, "resumed", run(lambda c: _steer(c, noun, id, "resume", {}, direct=direct), data))
 
     resume.__doc__ = "Go on exactly where it stood."
     return resume
@@ -359,7 +372,7 @@ def _cancel(noun: str) -> Any:
     ) -> None:
         args = {"mode": mode, "reason": reason}
         answer = run(lambda c: _steer(c, noun, id, "cancel", args, direct=direct), data)
-        _say(noun, id, f"cancelled ({mode.value})", answer)
+        say(noun, id, f"cancelled ({mode.value})", answer)
 
     cancel.__doc__ = "End it and close its books with exact counts."
     return cancel
@@ -374,7 +387,7 @@ def _pace(noun: str) -> Any:
     ) -> None:
         args = {"pace": _rate(per_second)}
         answer = run(lambda c: _steer(c, noun, id, "set_pace", args, direct=direct), data)
-        _say(noun, id, f"pace {per_second}", answer)
+        say(noun, id, f"pace {per_second}", answer)
 
     pace.__doc__ = "Sends per second from now on, over all lanes and processes."
     return pace
@@ -406,7 +419,7 @@ def _unblock(noun: str) -> Any:
                     wanted = one.blocked and lane in (None, one.lane)
                     if wanted and await credentials.unblock(db, app_no, one.lane):
                         opened.append(f"{one.provider} (lane {one.lane}, was {one.blocked})")
-            await _wake(context, noun, id)
+            await wake(context, noun, id)
             return opened
 
         opened = run(work, data)
@@ -419,7 +432,8 @@ def _unblock(noun: str) -> Any:
 # ── words ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _failed(push: PushProgress) -> int:
+def failed(push: PushProgress) -> int:
+    """Deliveries that ended without being accepted, by no wish of ours."""
     return sum(push.total(name) for name in ("rejected", "dead", "in_doubt"))
 
 
@@ -428,29 +442,32 @@ def _word(phase: str, verdict: str | None) -> str:
     return WORDS.get(phase) or verdict or "completed"
 
 
-def _as_json(push: PushProgress) -> dict[str, Any]:
+def push_as_json(push: PushProgress) -> dict[str, Any]:
+    """A push for programs, in our words and in those of dashboards."""
     summary = {
         "state": _word(push.phase, push.verdict),
         "status": status(push),
         "total": expected(push),
         "success": push.total("accepted"),
-        "failed": _failed(push),
+        "failed": failed(push),
         "invalid_tokens": push.invalid_tokens,
     }
     return push.model_dump(mode="json") | summary
 
 
-def _print_json(value: Any) -> None:
+def print_json(value: Any) -> None:
+    """One JSON document."""
     typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return _moment(value) if isinstance(value, datetime) else str(value)
+    return moment(value) if isinstance(value, datetime) else str(value)
 
 
-def _moment(at: datetime) -> str:
+def moment(at: datetime) -> str:
+    """A moment as people read it."""
     return at.astimezone().isoformat(sep=" ", timespec="seconds")
 
 

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from clarion.model.campaign import CampaignProgress
 from clarion.model.command import PushProgress
 
 LOOK_EVERY = 0.5  # seconds between two looks at the ledger
@@ -22,6 +23,7 @@ COUNTS = ("accepted", "rejected", "suppressed", "retry", "expired", "cancelled",
 STYLES = {"accepted": "green", "rejected": "yellow", "dead": "red", "in_doubt": "red", "retry": "cyan"}
 
 Look = Callable[[], Awaitable[Sequence[PushProgress]]]
+LookAtCampaign = Callable[[], Awaitable[CampaignProgress]]
 
 
 class Speed:
@@ -88,27 +90,41 @@ def eta(push: PushProgress, rate: float) -> str:
     return f"{minutes} min {seconds} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-async def watch(console: Console, look: Look) -> list[PushProgress]:
-    """Show until every push is closed; the last look."""
+async def watch(console: Console, look: Look, campaign: LookAtCampaign | None = None) -> list[PushProgress]:
+    """Show until every push is closed, and the campaign if it is one's; the last look."""
     speeds: dict[str, Speed] = {}
     if not console.is_terminal:
-        return await _plainly(console, look, speeds)
+        return await _plainly(console, look, speeds, campaign)
     with Live(console=console, refresh_per_second=8, transient=False) as live:
         while True:
-            pushes = list(await look())
-            live.update(Group(*(_drawn(push, speeds) for push in pushes)))
-            if pushes and all(push.phase == "closed" for push in pushes):
+            pushes, above, closed = await _seen(look, campaign)
+            live.update(Group(*map(Text, above), *(_drawn(push, speeds) for push in pushes)))
+            if closed:
                 return pushes
             await asyncio.sleep(LOOK_EVERY)
 
 
-async def _plainly(console: Console, look: Look, speeds: dict[str, Speed]) -> list[PushProgress]:
+async def _seen(look: Look, campaign: LookAtCampaign | None) -> tuple[list[PushProgress], list[str], bool]:
+    """The pushes, what stands above them, and whether all is over."""
+    if campaign is None:
+        pushes = list(await look())
+        return pushes, [], bool(pushes) and all(push.phase == "closed" for push in pushes)
+    whole = await campaign()
+    pushes = list(await look()) if any(stage.phase != "to come" for stage in whole.stages) else []
+    # Of a campaign of one push that is sent or was, the push says it all.
+    alone = len(whole.stages) == 1 and pushes
+    above = [] if alone else [f"{whole.campaign_id}: {whole.status}, {whole.waiting()}"]
+    return pushes, above, whole.closed_at is not None
+
+
+async def _plainly(
+    console: Console, look: Look, speeds: dict[str, Speed], campaign: LookAtCampaign | None
+) -> list[PushProgress]:
     said_at, said = 0.0, ""
     while True:
-        pushes = list(await look())
-        closed = bool(pushes) and all(push.phase == "closed" for push in pushes)
-        words = " · ".join(status(push) for push in pushes)
-        lines = [_line(push, speeds) for push in pushes]
+        pushes, above, closed = await _seen(look, campaign)
+        words = " · ".join([*above, *(status(push) for push in pushes)])
+        lines = [*above, *(_line(push, speeds) for push in pushes)]
         if closed or words != said or time.monotonic() - said_at >= PLAIN_EVERY:
             for line in lines:
                 console.print(line, highlight=False, soft_wrap=True)
