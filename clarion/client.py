@@ -11,6 +11,7 @@ travel as references. This is the one module of the library that imports tempora
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -18,8 +19,14 @@ from typing import Any, Self, TypeVar
 from uuid import uuid4, uuid5
 
 from pydantic import ValidationError
-from temporalio.client import Client, WorkflowHandle, WorkflowUpdateFailedError
-from temporalio.common import SearchAttributeKey, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.client import (
+    Client,
+    WorkflowExecutionStatus,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+)
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
@@ -63,12 +70,13 @@ where push_id = $1 or campaign_id = $1
 order by closed_at is not null, push_no desc limit 1
 """
 _APP = """
-select a.name from push p join app a using (app_no)
-where p.push_id = $1 or p.campaign_id = $1
-limit 1
+select a.name from app a
+where app_no in (
+  select app_no from push where push_id = $1 or campaign_id = $1
+  union select app_no from campaign where campaign_id = $1)
 """
 _PUSH_NO = "select push_no from push where push_id = $1"
-APP_ID = SearchAttributeKey.for_keyword("AppId")
+OPENING = 50  # tenths of a second until what was started has its row
 SPEC_MEMO = "spec"  # the digest of the spec, so that a repeated start is recognised without the database
 
 Spec = TypeVar("Spec", CampaignSpec, PushSpec)
@@ -388,17 +396,24 @@ class _Handle:
         return answer
 
     async def _app(self, db: Database) -> str:
-        """The app that it is of; one that was started just now is known to Temporal only. Raises NotFound."""
-        found: str | None = await db.fetchval(_APP, self.id)
-        if found is None:
-            try:
-                found = (await self.workflow.describe()).typed_search_attributes.get(APP_ID)
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise _unavailable(error) from error
-        if found is None:
-            raise NotFound(f"no campaign or push {self.id!r}: `clarion push list` shows those there are")
-        return found
+        """The app that it is of; what was started just now is not in the ledger yet. Raises NotFound."""
+        for _ in range(OPENING):
+            found: str | None = await db.fetchval(_APP, self.id)
+            if found is not None:
+                return found
+            if not await self._runs():
+                break
+            await asyncio.sleep(0.1)
+        raise NotFound(f"no campaign or push {self.id!r}: `clarion push list` shows those there are")
+
+    async def _runs(self) -> bool:
+        """Whether Temporal runs its workflow."""
+        try:
+            return (await self.workflow.describe()).status is WorkflowExecutionStatus.RUNNING
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return False
+            raise _unavailable(error) from error
 
     async def _is_open(self) -> bool:
         """Whether the ledger has an open push of this id.
@@ -532,6 +547,8 @@ async def _query(workflow: WorkflowHandle[Any, Any], result_type: type[T]) -> T:
     try:
         answer: T = await workflow.query("progress", result_type=result_type)
         return answer
+    except WorkflowQueryFailedError as error:  # it has not looked at its row yet
+        raise NotFound(str(error)) from error
     except RPCError as error:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise NotFound(f"{workflow.id} is not known to Temporal") from error
