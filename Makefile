@@ -9,7 +9,7 @@ DEVICES ?= 100000
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo dev lock secrets clean
+.PHONY: help env test fast lint format demo dev schema screenshot chromium lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end"
@@ -17,6 +17,7 @@ help:
 	@echo "make test    all tests (ARGS= goes to pytest)"
 	@echo "make fast    the tests that need no whole stack"
 	@echo "make lint    ruff, mypy, import-linter"
+	@echo "make schema  docs/schema: what workflows take and give, from the models"
 	@echo "make secrets the secrets of docker-compose.yml, once"
 	@echo "make lock    resolve requirements.lock anew"
 
@@ -53,6 +54,9 @@ demo: $(READY)
 
 dev: $(READY)
 	$(BIN)/clarion dev --senders $(SENDERS) $(if $(DATA),--data $(DATA))
+
+schema: $(READY)
+	$(BIN)/python -m workers.schema
 
 # No host names and no paths in the lock: it must mean the same against any mirror.
 lock:
