@@ -14,9 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def dev(
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where everything is kept.")] = None,
-    senders: Annotated[
-        int, typer.Option(min=1, max=64, help="Sender processes.")
-    ] = 3,
+    senders: Annotated[int, typer.Option(min=1, max=64, help="Sender processes.")] = 3,
     postgres_port: Annotated[int | None, typer.Option(help="PostgreSQL's port, else a free one.")] = None,
     temporal_port: Annotated[int | None, typer.Option(help="Temporal's, else 7233 if it is free.")] = None,
     ui_port: Annotated[int | None, typer.Option(help="The UI's, else 8233 if it is free.")] = None,
