@@ -28,24 +28,6 @@ class CommandInput(Parcel):
     args: dict[str, Any] = {}
 
 
-class CampaignCommandInput(Parcel):
-    """What is said to every open push of a campaign, in one statement."""
-
-    app: str
-    campaign_id: str
-    command_id: UUID
-    who: str
-    what: str
-    way: str = "update"
-    args: dict[str, Any] = {}
-
-
-class CampaignCommandResult(Parcel):
-    """The answer of each open push, or why it refused."""
-
-    answers: dict[str, CommandAnswer | str] = {}
-
-
 async def checked(db: Database, app_no: int, args: Mapping[str, Any]) -> dict[str, Any]:
     """An edit's arguments, complete: its message was rendered for every provider of the app."""
     return await pushes.edited(
@@ -77,21 +59,3 @@ class Commands:
             )
 
         return await self._db.persist(obey, patience=limits.OPS_TIMEOUT - 1)
-
-    @activity.defn(name="command_campaign")
-    async def command_campaign(self, input: CampaignCommandInput) -> CampaignCommandResult:
-        """The same to every open push of a campaign."""
-        answers = await self._db.persist(
-            lambda: pushes.command_campaign(
-                self._db,
-                input.app,
-                input.campaign_id,
-                input.command_id,
-                input.who,
-                input.what,
-                input.args,
-                way=input.way,
-            ),
-            patience=limits.OPS_TIMEOUT - 1,
-        )
-        return CampaignCommandResult(answers=answers)

@@ -427,25 +427,6 @@ async def edited(db: Database, app_no: int, args: Mapping[str, Any], check: Chec
     }
 
 
-async def command_campaign(
-    db: Database,
-    app: str,
-    campaign_id: str,
-    command_id: UUID,
-    who: str,
-    what: str,
-    args: Mapping[str, Any],
-    *,
-    way: str = "update",
-) -> dict[str, CommandAnswer | str]:
-    """The same word to every open push of a campaign: answer, or why it was refused, by push id."""
-    rows = await db.fetch(SQL.command_campaign, app, campaign_id, command_id, who, way, what, _plain(args))
-    return {
-        row["push_id"]: _answer(row["answer"]) if row["answer"]["ok"] else str(row["answer"]["error"])
-        for row in rows
-    }
-
-
 def _plain(args: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments as JSON: a pace of None means none, and moments are text."""
     plain = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in args.items() if v is not None}

@@ -228,14 +228,6 @@ select hold from push where push_no = $1 for share
 -- $1 push $2 command id $3 who $4 way $5 what $6 args
 select command($1, $2, $3, $4, $5, $6)
 
--- name: command_campaign
--- The same word to every open push of a campaign; each gets a command id of its own, the same at a repeat.
--- $1 app $2 campaign $3 command id $4 who $5 way $6 what $7 args
-select p.push_id, command(p.push_no, md5($3::uuid::text || p.push_no)::uuid, $4, $5, $6, $7) as answer
-from push p join app a using (app_no)
-where a.name = $1 and p.campaign_id = $2 and p.closed_at is null
-order by p.push_no
-
 -- name: hold
 select hold from push where push_no = $1
 

@@ -104,7 +104,8 @@ async def test_a_start_that_refers_to_nothing_makes_no_row(db: Database) -> None
         ("b", {"message": None, "content": "content:" + "ab" * 32}, NotFound),
         ("autumn", {}, AlreadyExists),
     ]:
-        words = {"app": ground.app, "message": MESSAGE, "audience": {"everybody": True}} | changes
+        words: dict[str, Any] = {"app": ground.app, "message": MESSAGE, "audience": {"everybody": True}}
+        words |= changes
         with pytest.raises(error):
             await campaigns.open_campaign(db, CampaignSpec.model_validate(words), id)
 
@@ -299,12 +300,12 @@ async def test_rejected_it_ends_with_the_reason(db: Database) -> None:
 async def test_not_approved_in_time_it_expires(db: Database, when: str) -> None:
     """By its own clock, by a moment, or by the campaign's deadline; also while it is paused."""
     soon = datetime.now(UTC) + timedelta(seconds=1)
-    more: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "within": {"approval": {"within": "1s"}},
         "until": {"approval": {"until": soon}},
         "deadline": {"approval": {}, "deadline": soon},
-    }[when]
-    row = await Row.open(await Ground.lay(db, 3), **more)
+    }
+    row = await Row.open(await Ground.lay(db, 3), **kinds[when])
     await row.advance()
     await row.say("pause")
     wait = (await campaigns.advance(db, "spring")).wait
@@ -399,7 +400,8 @@ async def test_cancelled_between_stages_it_ends(db: Database, word: str) -> None
     """With the pilot's counts, and the rest named as not opened."""
     row = await between(db)
 
-    await row.say(word, **({"verdict": "cancelled"} if word == "close" else {}))
+    args: dict[str, Any] = {"verdict": "cancelled"} if word == "close" else {}
+    await row.say(word, **args)
     ended = await row.advance()
 
     assert ended.status == "cancelled"
@@ -446,6 +448,22 @@ async def test_a_word_reaches_the_open_push(db: Database) -> None:
     assert tuple(push) == (2, "wait", 2, later)
     assert await db.fetchval("select count(*) from audit where push_no is not null") == 4
     assert await db.fetchval("select count(*) from audit where campaign_id = 'spring'") == 4
+
+
+async def test_a_campaign_is_one_word(db: Database) -> None:
+    """It reaches every open push that bears the campaign's name, a retry of a stage too; each answers."""
+    row = await Row.open(await Ground.lay(db, 3))
+    await row.advance()
+    drained = await row.ground.open("spring.extra", campaign="spring")
+    other = await row.ground.open("other")
+    await row.ground.say(drained, "drain")
+
+    said = await campaigns.command(db, "spring", uuid4(), "ann", "pause", {})
+
+    assert (said.answer.hold, set(said.pushes)) == ("paused", {"spring", "spring.extra"})
+    holds = await db.fetch("select push_id, hold from push order by push_no")
+    assert {one["push_id"]: one["hold"] for one in holds} == {"spring": 2, "spring.extra": 1, "other": 0}
+    assert other
 
 
 async def test_a_word_is_said_once(db: Database) -> None:

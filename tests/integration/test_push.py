@@ -13,7 +13,6 @@ import pytest
 
 from clarion.errors import BadSpec, CommandRefused, NotFound
 from clarion.model.audience import Audience
-from clarion.model.command import CommandAnswer
 from clarion.model.ledger import Code, Hold, State
 from clarion.model.message import Message, Text
 from clarion.model.spec import PushSpec
@@ -390,23 +389,6 @@ async def test_edited_content_is_a_new_version(db: Database) -> None:
     await ground.say(push_no, "set", content_version=versions[0])
     assert (await Hand(db, push_no).take()).content_version == versions[0]
     assert await pushes.message(db, push_no, versions[0]) == first
-
-
-async def test_a_campaign_is_one_word(db: Database) -> None:
-    """A word to a campaign reaches its open pushes, once; refusals are told push by push."""
-    ground = await Ground.lay(db, 1)
-    for n in (1, 2):
-        await ground.open(f"spring.{n}", campaign="spring")
-    await ground.open("other")
-    await ground.say(await pushes.find(db, "spring.2"), "drain")
-    command_id = uuid4()
-
-    for _ in range(2):
-        answers = await pushes.command_campaign(db, ground.app, "spring", command_id, "ann", "pause", {})
-
-        assert set(answers) == {"spring.1", "spring.2"}
-        assert answers["spring.1"] == CommandAnswer(version=1, hold="paused")
-        assert "draining" in str(answers["spring.2"])
 
 
 async def test_the_deadline_comes(db: Database) -> None:

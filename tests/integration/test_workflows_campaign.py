@@ -156,14 +156,14 @@ async def test_words_of_approval_that_make_no_sense(engine: Engine) -> None:
 async def test_the_id_alone_goes_on_from_the_row(engine: Engine, where: str) -> None:
     """Terminated while it waits or sends, a new workflow with nothing but the id finds its place."""
     app = await engine.app(1_500)
-    more: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "approval": {"approval": {}},
         "time": {"stages": [{"name": "pilot", "share": 20, "then": {"wait": "2s"}}, {"name": "rest"}]},
         "push": {"stages": PILOT},
-    }[where]
+    }
     if where == "push":
         app.sender.rate, app.sender.streams = 600, 40
-    campaign = await Campaign.start(app, f"lost-{where}", **more)
+    campaign = await Campaign.start(app, f"lost-{where}", **kinds[where])
     await campaign.waits(where)
     if where == "push":
         await campaign.push("pilot").accepted(20)
