@@ -99,11 +99,12 @@ async def test_a_start_that_refers_to_nothing_makes_no_row(db: Database) -> None
     """An unknown app or content, a push that somebody else has under this name."""
     ground = await Ground.lay(db, 3)
     await ground.open("autumn")
-    for id, changes, error in [
+    cases: list[tuple[str, dict[str, Any], type[Exception]]] = [
         ("a", {"app": "nowhere"}, NotFound),
         ("b", {"message": None, "content": "content:" + "ab" * 32}, NotFound),
         ("autumn", {}, AlreadyExists),
-    ]:
+    ]
+    for id, changes, error in cases:
         words: dict[str, Any] = {"app": ground.app, "message": MESSAGE, "audience": {"everybody": True}}
         words |= changes
         with pytest.raises(error):
