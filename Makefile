@@ -9,7 +9,7 @@ DEVICES ?= 100000
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo dev schema screenshot chromium lock secrets clean
+.PHONY: help env test fast lint format demo dev histories schema screenshot chromium lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end"
@@ -18,6 +18,7 @@ help:
 	@echo "make fast    the tests that need no whole stack"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make schema  docs/schema: what workflows take and give, from the models"
+	@echo "make histories record the workflow histories of tests/histories anew (docs/changing-workflows.md)"
 	@echo "make secrets the secrets of docker-compose.yml, once"
 	@echo "make lock    resolve requirements.lock anew"
 
@@ -57,6 +58,11 @@ dev: $(READY)
 
 schema: $(READY)
 	$(BIN)/python -m workers.schema
+
+# Only when workflows are meant to decide otherwise from now on: the recorded histories are what a release owes
+# to the pushes that run while it is rolled out.
+histories: $(READY)
+	$(BIN)/python -m tests.support.recording $(SCENARIOS)
 
 # No host names and no paths in the lock: it must mean the same against any mirror.
 lock:
