@@ -7,14 +7,16 @@ and batch operations suffice.
 
 from __future__ import annotations
 
+import asyncio
 from abc import abstractmethod
+from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid5
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
-from clarion import names
+from clarion import limits, names
 from clarion.model.command import (
     CancelInput,
     CancelMode,
@@ -53,6 +55,11 @@ class Steered:
     @abstractmethod
     def _refuse_if_over(self) -> None:
         """Raise ApplicationError if it takes no words any more."""
+
+    @cached_property
+    def _turn(self) -> asyncio.Lock:
+        """Words are written in the order in which they came: of a pause and a resume the last one stands."""
+        return asyncio.Lock()
 
     # ── updates ───────────────────────────────────────────────────────────────────────────────────
 
@@ -176,14 +183,32 @@ class Steered:
         id = uuid5(names.COMMANDS, f"{workflow.info().workflow_id}/{words.command_id or update.id}")
         if words.if_version is not None:
             args = args | {"if_version": words.if_version}
+        await self._wait_for_turn(what)
         try:
             return await self._say(what, args, words.by or OPERATOR, "update", id, patient=False)
         except ActivityError as error:
             raise refusal(error, what) from None
+        finally:
+            self._turn.release()
+
+    async def _wait_for_turn(self, what: str) -> None:
+        if not self._turn.locked():
+            await self._turn.acquire()
+            return
+        try:
+            await asyncio.wait_for(self._turn.acquire(), limits.COMMAND_TIMEOUT)
+        except TimeoutError:
+            raise ApplicationError(
+                f"{what} was not done: other words to it were not through in {limits.COMMAND_TIMEOUT:g} s. "
+                "It is safe to repeat",
+                type="StoreUnavailable",
+                non_retryable=True,
+            ) from None
 
     async def _hear(self, what: str, args: dict[str, Any]) -> None:
         """A signal cannot be answered, so it is carried through however long the database is away."""
         try:
-            await self._say(what, args, OPERATOR, "signal", workflow.uuid4(), patient=True)
+            async with self._turn:
+                await self._say(what, args, OPERATOR, "signal", workflow.uuid4(), patient=True)
         except (ActivityError, ApplicationError) as error:
             workflow.logger.warning("signal %s refused: %s", what, words_of(error))
