@@ -1,14 +1,16 @@
 """What runs every minute beside the work, in one control process at a time.
 
 Partitions for the days to come, quota rows of processes that are gone, retire queues that nobody works off,
-and the watch: an open push without a running workflow is paused, by clarion, with the reason. Nothing is
-resent by itself: a person resumes it, which starts its workflow again.
+and the watch: an open push or campaign without a running workflow is paused, by clarion, with the reason.
+Nothing is sent again by itself: a person resumes it, which starts its workflow again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -24,6 +26,7 @@ from clarion import limits, names
 from clarion.errors import ClarionError, CommandRefused
 from clarion.model.ledger import Hold
 from clarion.quota import exchange
+from clarion.store import campaign as campaigns
 from clarion.store import push as pushes
 from clarion.store import running
 from clarion.store.database import Database, is_away
@@ -33,6 +36,17 @@ log = structlog.get_logger("clarion.housekeeping")
 DAYS_AHEAD = 7
 RETIRE_PUSHES = 100  # retire queues worked off in one round
 ALIVE = ("RUNNING", "PAUSED")  # Temporal's own pause keeps a workflow, too
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What should have a running workflow. `push_no` of a push; a campaign has none."""
+
+    workflow_type: str
+    id: str
+    workflow_id: str
+    hold: int
+    push_no: int | None = None
 
 
 class Housekeeping:
@@ -65,21 +79,39 @@ class Housekeeping:
         return mine
 
     async def watch(self) -> list[str]:
-        """Pause open pushes that have lost their workflow; their ids.
+        """Pause open campaigns and pushes that have lost their workflow; the ids of those workflows.
 
         One whose books are being closed sends nothing any more, so its workflow is simply started again.
         """
         lost = []
-        for push in await running.open_pushes(self._db, grace=limits.WATCH_GRACE):
-            why = await self._gone(names.push_workflow_id(push.push_id))
-            if why is None or push.hold == Hold.PAUSED:
+        for one in await self._open():
+            why = await self._gone(one.workflow_id)
+            if why is None or one.hold == Hold.PAUSED:
                 continue
-            lost.append(push.push_id)
-            if push.hold == Hold.CLOSING:
-                await self._start(push.push_id)
+            lost.append(one.workflow_id)
+            if one.hold == Hold.CLOSING:
+                await self._start(one)
             else:
-                await self._pause(push, f"its workflow {why}: resume starts it again")
+                await self._pause(one, f"its workflow {why}: resume starts it again")
         return lost
+
+    async def _open(self) -> list[_Open]:
+        """Campaigns first: to pause one pauses its pushes."""
+        grace = limits.WATCH_GRACE
+        found = [
+            _Open(names.CAMPAIGN_WORKFLOW, id, names.campaign_workflow_id(id), hold)
+            for id, hold in await campaigns.open_campaigns(self._db, grace=grace)
+        ]
+        return found + [
+            _Open(
+                names.PUSH_WORKFLOW,
+                push.push_id,
+                names.push_workflow_id(push.push_id),
+                push.hold,
+                push.push_no,
+            )
+            for push in await running.open_pushes(self._db, grace=grace)
+        ]
 
     async def _gone(self, workflow_id: str) -> str | None:
         """What became of a workflow that does not run; None while it does.
@@ -99,22 +131,24 @@ class Housekeeping:
         word = status.removeprefix("WORKFLOW_EXECUTION_STATUS_")
         return None if word in ALIVE else f"has ended ({word.lower().replace('_', ' ')})"
 
-    async def _pause(self, push: running.OpenPush, reason: str) -> None:
+    async def _pause(self, one: _Open, reason: str) -> None:
+        said: tuple[Any, ...] = (uuid4(), "clarion", "pause", {"reason": reason})
         try:
-            await pushes.command(
-                self._db, push.push_no, uuid4(), "clarion", "pause", {"reason": reason}, way="clarion"
-            )
+            if one.push_no is None:
+                await campaigns.command(self._db, one.id, *said, way="clarion")
+            else:
+                await pushes.command(self._db, one.push_no, *said, way="clarion")
         except CommandRefused:
             # It drains, and pause is refused then; or its books were closed while we looked.
-            if push.hold == Hold.DRAINING:
-                await self._start(push.push_id)
-        log.warning("push without a workflow", push=push.push_id, reason=reason)
+            if one.hold == Hold.DRAINING:
+                await self._start(one)
+        log.warning("without a workflow", workflow=one.workflow_id, reason=reason)
 
-    async def _start(self, push_id: str) -> None:
+    async def _start(self, one: _Open) -> None:
         await self._client.start_workflow(
-            names.PUSH_WORKFLOW,
-            {"id": push_id},
-            id=names.push_workflow_id(push_id),
+            one.workflow_type,
+            {"id": one.id},
+            id=one.workflow_id,
             task_queue=names.CONTROL_QUEUE,
             task_timeout=timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT),
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,

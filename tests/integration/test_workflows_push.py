@@ -158,7 +158,7 @@ async def test_a_terminated_push_is_paused_and_resumes_where_it_stood(engine: En
 
     lost = await Housekeeping(engine.db, engine.client).watch()
 
-    assert push.id in lost
+    assert push.handle.workflow_id in lost
     row = await push.row("hold, hold_by, hold_reason")
     assert row["hold"] == 2
     assert row["hold_by"] == "clarion"
