@@ -33,6 +33,7 @@ from starters.operating import (
     wake,
 )
 from starters.watching import expected, watch
+from starters.words import words
 
 Content = Annotated[
     str | None,
@@ -189,4 +190,4 @@ def _sums(pushes: list[PushProgress]) -> dict[str, int]:
 
 
 list_.__name__, watch_.__name__ = "list", "watch"
-app = nouns("campaign", list_, show, watch_, approve, reject)
+app = nouns("campaign", *words("campaign"), list_, show, watch_, approve, reject)

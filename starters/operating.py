@@ -21,9 +21,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from clarion.clock import SYSTEM_CLOCK
 from clarion.errors import BadInput, NotFound, StackUnavailable
 from clarion.model.command import CancelMode, CommandAnswer, PushProgress
+from clarion.model.message import Message
 from clarion.model.spec import CampaignSpec, PushSpec
+from clarion.senders.check import check_message
 from clarion.store import campaign as campaigns
 from clarion.store import credentials, report
 from clarion.store import push as pushes
@@ -163,18 +166,41 @@ def _list(noun: str) -> Any:
 
 def _show(noun: str) -> Any:
     def show(id: Id, as_json: AsJson = False, data: Data = None) -> None:
-        async def work(context: Context) -> list[PushProgress]:
-            return await looked(await context.db(), noun, id)
+        async def work(context: Context) -> list[tuple[PushProgress, dict[str, PushProgress]]]:
+            db = await context.db()
+            return [(push, await _chain(db, push.push_id)) for push in await looked(db, noun, id)]
 
         found = run(work, data)
         if as_json:
-            print_json([push_as_json(push) for push in found])
+            print_json([push_as_json(push) | {"chain": _links(chain)} for push, chain in found])
             return
-        for push in found:
+        for push, chain in found:
             print_push(push)
+            _print_chain(push, chain)
 
-    show.__doc__ = "How it stands: state, counts for each lane, what it waits for."
+    show.__doc__ = "How it stands: state, counts for each lane, what it waits for, what has tried it again."
     return show
+
+
+async def _chain(db: Database, push_id: str) -> dict[str, PushProgress]:
+    """The push, what it retries and what retries it, by id, oldest first."""
+    chain = await report.chain(db, await pushes.find(db, push_id))
+    return {id: await report.progress(db, push_no) for id, push_no in chain.items()}
+
+
+def _links(chain: dict[str, PushProgress]) -> list[dict[str, Any]]:
+    facts = ("push_id", "state", "total", "success", "failed")
+    return [{name: push_as_json(push)[name] for name in facts} for push in chain.values()]
+
+
+def _print_chain(push: PushProgress, chain: dict[str, PushProgress]) -> None:
+    word = "tries again"
+    for link in _links(chain):
+        if link["push_id"] == push.push_id:
+            word = "tried again by"
+            continue
+        counts = f"{link['success']:,} of {link['total']:,} accepted"
+        typer.echo(f"  {word} {link['push_id']} ({link['state']}, {counts})")
 
 
 def print_push(push: PushProgress) -> None:
@@ -281,7 +307,7 @@ def _reconcile(noun: str) -> Any:
 # ── steering ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def _steer(
+async def steer(
     context: Context, noun: str, id: str, what: str, args: dict[str, Any], *, direct: bool
 ) -> CommandAnswer:
     """One command, through Temporal or straight into the control row."""
@@ -298,7 +324,14 @@ async def _steer(
         return await handle.resume(by=who)
     if what == "set_pace":
         return await handle.set_pace(args["pace"], by=who)
-    return await handle.cancel(args["mode"], args["reason"], by=who)
+    if what == "cancel":
+        return await handle.cancel(args["mode"], args["reason"], by=who)
+    if_version = args["if_version"]
+    if what == "edit":
+        return await handle.edit_message(args["message"], args["reason"], by=who, if_version=if_version)
+    if what == "reschedule":
+        return await handle.reschedule(args["send_at"], by=who, if_version=if_version)
+    return await handle.extend_deadline(args["deadline"], by=who, if_version=if_version)
 
 
 async def _directly(
@@ -311,14 +344,34 @@ async def _directly(
         drain = more.pop("mode") is CancelMode.DRAIN
         word = "drain" if drain else "close"
         more |= {} if drain else {"verdict": "cancelled"}
+    elif what == "edit":
+        more["message"] = more["message"].canonical()
+    if what != "set_pace":
+        more = {key: value for key, value in more.items() if value is not None}
     if noun == "campaign":
         with suppress(NotFound):  # pushes that only bear a campaign's name have none
-            return (await campaigns.command(db, id, uuid4(), who, word, more, way="direct")).answer
+            said = campaigns.command(db, id, uuid4(), who, word, _plain(more), way="direct", check=_check)
+            return (await said).answer
     answers = [
-        await pushes.command(db, push_no, uuid4(), who, word, more, way="direct")
-        for push_no in await _numbers(db, noun, id)
+        await _directly_to_push(db, push_no, who, word, more) for push_no in await _numbers(db, noun, id)
     ]
     return answers[-1]
+
+
+async def _directly_to_push(
+    db: Database, push_no: int, who: str, word: str, args: dict[str, Any]
+) -> CommandAnswer:
+    if word == "edit":
+        args = await pushes.edited(db, (await pushes.facts(db, push_no)).app_no, args, _check)
+    return await pushes.command(db, push_no, uuid4(), who, word, args, way="direct")
+
+
+def _plain(args: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.isoformat() if isinstance(value, datetime) else value for key, value in args.items()}
+
+
+def _check(message: Message, providers: Sequence[str]) -> None:
+    check_message(message, providers, SYSTEM_CLOCK.time())
 
 
 async def wake(context: Context, noun: str, id: str) -> None:
@@ -332,7 +385,8 @@ async def wake(context: Context, noun: str, id: str) -> None:
                     await clarion.campaign(id).wake()
             for push_no in await _numbers(db, noun, id):
                 facts = await pushes.facts(db, push_no)
-                await clarion.push(facts.push_id).wake()
+                with suppress(NotFound):  # of several some are over
+                    await clarion.push(facts.push_id).wake()
 
 
 def say(noun: str, id: str, what: str, answer: CommandAnswer) -> None:
@@ -346,7 +400,7 @@ def say(noun: str, id: str, what: str, answer: CommandAnswer) -> None:
 def _pause(noun: str) -> Any:
     def pause(id: Id, reason: Reason = "", direct: Direct = False, data: Data = None) -> None:
         args = {"reason": reason}
-        say(noun, id, "paused", run(lambda c: _steer(c, noun, id, "pause", args, direct=direct), data))
+        say(noun, id, "paused", run(lambda c: steer(c, noun, id, "pause", args, direct=direct), data))
 
     pause.__doc__ = "Start nothing more until `resume`; obeyed within two seconds of this command's return."
     return pause
@@ -354,7 +408,7 @@ def _pause(noun: str) -> Any:
 
 def _resume(noun: str) -> Any:
     def resume(id: Id, direct: Direct = False, data: Data = None) -> None:
-        say(noun, id, "resumed", run(lambda c: _steer(c, noun, id, "resume", {}, direct=direct), data))
+        say(noun, id, "resumed", run(lambda c: steer(c, noun, id, "resume", {}, direct=direct), data))
 
     resume.__doc__ = "Go on exactly where it stood."
     return resume
@@ -371,7 +425,7 @@ def _cancel(noun: str) -> Any:
         data: Data = None,
     ) -> None:
         args = {"mode": mode, "reason": reason}
-        answer = run(lambda c: _steer(c, noun, id, "cancel", args, direct=direct), data)
+        answer = run(lambda c: steer(c, noun, id, "cancel", args, direct=direct), data)
         say(noun, id, f"cancelled ({mode.value})", answer)
 
     cancel.__doc__ = "End it and close its books with exact counts."
@@ -386,7 +440,7 @@ def _pace(noun: str) -> Any:
         data: Data = None,
     ) -> None:
         args = {"pace": _rate(per_second)}
-        answer = run(lambda c: _steer(c, noun, id, "set_pace", args, direct=direct), data)
+        answer = run(lambda c: steer(c, noun, id, "set_pace", args, direct=direct), data)
         say(noun, id, f"pace {per_second}", answer)
 
     pace.__doc__ = "Sends per second from now on, over all lanes and processes."

@@ -10,14 +10,34 @@ import yaml
 from pydantic import ValidationError
 
 from clarion.errors import BadSpec
+from clarion.model.base import Model
+from clarion.model.message import Message
 from clarion.model.spec import CampaignSpec, PushSpec
 
 Spec = TypeVar("Spec", CampaignSpec, PushSpec)
+Valid = TypeVar("Valid", bound=Model)
 
 
 def read_spec(path: Path, kind: type[Spec], **overrides: Any) -> Spec:
     """The spec in a file (`-`: standard input). Overrides that are None say nothing. Raises BadSpec."""
-    name = "standard input" if str(path) == "-" else str(path)
+    name = _name(path)
+    values = _values(path, "app, audience and message")
+    values |= {key: value for key, value in overrides.items() if value is not None}
+    return _valid(kind, name, values)
+
+
+def read_message(path: Path) -> Message:
+    """The message in a file, which holds it alone or, as a spec does, under `message`. Raises BadSpec."""
+    values = _values(path, "texts and what else the message has")
+    return _valid(Message, _name(path), values.get("message", values))
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def _values(path: Path, fields: str) -> dict[str, Any]:
+    name = _name(path)
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
         values = yaml.safe_load(text)
@@ -28,15 +48,18 @@ def read_spec(path: Path, kind: type[Spec], **overrides: Any) -> Spec:
     except yaml.YAMLError as error:
         raise BadSpec(f"{name} is not YAML or JSON{_place(error)}") from None
     if not isinstance(values, dict):
-        raise BadSpec(f"{name} must hold one object with app, audience and message")
-    values |= {key: value for key, value in overrides.items() if value is not None}
+        raise BadSpec(f"{name} must hold one object with {fields}")
+    return values
+
+
+def _valid(kind: type[Valid], name: str, values: Any) -> Valid:
     try:
         return kind.model_validate_json(_json(values))
     except ValidationError as error:
         raise BadSpec(f"{name} is not a {kind.__name__}:\n{_mistakes(error)}") from None
 
 
-def _json(values: dict[str, Any]) -> str:
+def _json(values: Any) -> str:
     """As the same spec would travel: a YAML date becomes text, and strict types see what JSON has."""
     import json
 

@@ -166,15 +166,19 @@ async def list_pushes(
     return [PushLine(**{**row, "hold": Hold(row["hold"]).name.lower()}) for row in rows]
 
 
+async def chain(db: Database, push_no: int) -> dict[str, int]:
+    """Ids and numbers of a push, what it retries and what retries it, oldest first."""
+    return {row["push_id"]: row["push_no"] for row in await db.fetch(SQL.chain, push_no)}
+
+
 async def show(db: Database, push_id: str) -> Shown:
     """All about one push. Raises NotFound."""
     push_no = await find(db, push_id)
-    chain = await db.fetch(SQL.chain, push_no)
     history = await db.fetch(SQL.history, push_no, HISTORY)
     return Shown(
         progress=await progress(db, push_no),
         spec=await db.fetchval(SQL.spec, push_no),
-        chain=tuple(row["push_id"] for row in chain),
+        chain=tuple(await chain(db, push_no)),
         history=tuple(Word(**row) for row in history),
     )
 
@@ -185,8 +189,7 @@ async def explain(db: Database, app: str, user_id: str, push_id: str) -> Explana
     user = await db.fetchrow(SQL.whose, app, user_id)
     if user is None:
         raise NotFound("there is no such user in this app")
-    chain = [row["push_no"] for row in await db.fetch(SQL.chain, push_no)]
-    rows = await db.fetch(SQL.explain, user["user_no"], chain)
+    rows = await db.fetch(SQL.explain, user["user_no"], list((await chain(db, push_no)).values()))
     if rows:
         return Explanation(tuple(_fate(row) for row in rows))
     return Explanation((), await _why_none(db, user["user_no"], push_no))
