@@ -398,6 +398,11 @@ async def command(
     (refused unless the control row has this version). `way`: update, signal, direct, clarion.
     Raises NotFound, CommandRefused.
     """
+    if what == "edit" and await db.fetchval(SQL.is_approved, push_no):
+        raise CommandRefused(
+            "edit_message refused: the content of its campaign was approved; "
+            "edit the campaign between two stages, or cancel it"
+        )
     answer = await db.fetchval(SQL.command, push_no, command_id, who, way, what, _plain(args))
     if answer.get("error") == "no such push":
         raise NotFound(f"no push with the number {push_no}")

@@ -231,6 +231,12 @@ select command($1, $2, $3, $4, $5, $6)
 -- name: hold
 select hold from push where push_no = $1
 
+-- name: is_approved
+-- Whether it says what somebody has approved: then it is not edited behind their back. $1 push
+select exists (
+  select from push p join campaign c on c.campaign_id = p.campaign_id and c.app_no = p.app_no
+  where p.push_no = $1 and c.spec ? 'approval')
+
 -- name: close_push
 select close_push($1)
 

@@ -268,6 +268,9 @@ async def test_approved_content_is_not_edited_while_it_is_sent(db: Database) -> 
     await row.advance()
 
     await row.refused("edit", "was approved and is being sent", message=OTHER)
+    pilot = await row.push_no("spring.pilot")
+    with pytest.raises(CommandRefused, match="was approved"):
+        await pushes.command(db, pilot, uuid4(), "bob", "edit", {"message": OTHER})
     await row.close("spring.pilot")
     await row.say("pause")
     await row.advance()
