@@ -1,0 +1,125 @@
+"""Pushes at a time to come: executed once, by exactly one, to the second, whoever dies then."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from clarion.client import Clarion
+from tests.acceptance.field import PHONES, Field, Push
+from tests.support.stack import ROOT, Stack
+
+SERVING = """
+select count(*) from worker where pid = any ($1::int[]) and seen_at > now() - interval '15 s'
+"""
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+@asynccontextmanager
+async def more_control(stack: Stack, number: int) -> AsyncIterator[list[Process]]:
+    """More control processes beside the stack's own, each registered; none is left afterwards."""
+    facts = stack.facts
+    environment = {
+        **stack.environment,
+        "CLARION_DATABASE_URL": facts["database_url"],
+        "TEMPORAL_ADDRESS": facts["temporal_address"],
+        "TEMPORAL_NAMESPACE": facts["namespace"],
+        "CLARION_KEY_FILE": facts["key_file"],
+        "CLARION_PROCESS": "control-more",
+        "PYTHONPATH": str(ROOT),
+    }
+    environment.pop("CLARION_METRICS_PORT", None)
+    command = [sys.executable, "-P", "-m", "workers", "control", "ops", "bulk"]
+    with (stack.data.parent / "control-more.log").open("ab") as log:
+        more = [
+            await asyncio.create_subprocess_exec(*command, env=environment, stdout=log, stderr=log)
+            for _ in range(number)
+        ]
+    try:
+        async with stack.database() as db, asyncio.timeout(60):
+            pids = [process.pid for process in more]
+            while await db.fetchval(SERVING, pids) < number:  # noqa: ASYNC110 - rows of another process
+                await asyncio.sleep(0.1)
+        yield more
+    finally:
+        for process in more:
+            if process.returncode is None:
+                process.terminate()
+        async with asyncio.timeout(40):
+            await asyncio.gather(*(process.wait() for process in more))
+
+
+def at(moment: float) -> str:
+    """A moment as a spec has it."""
+    return datetime.fromtimestamp(moment, UTC).isoformat()
+
+
+async def executed_once(push: Push, due: float, within: float) -> None:
+    """Nothing before its second, begun in time, one execution, every phone once."""
+    account = await push.finished()
+    async with push.stack.database() as db:
+        row = await db.fetchrow("select created_at, started_at from push where push_no = $1", push.push_no)
+    async with await Clarion.connect(push.stack.facts["temporal_address"]) as clarion:
+        runs = [one async for one in clarion.temporal.list_workflows(f"WorkflowId = 'push/{push.id}'")]
+
+    assert account.holds, account
+    assert account.states == {"accepted": PHONES}
+    assert account.duplicates == 0
+    assert account.redo == 0
+    assert account.most_requests_of_a_device == 1
+    assert len(runs) == 1
+    assert row is not None
+    assert row["created_at"].timestamp() < due - 1, "it was opened too late to be waited for"
+    assert due <= row["started_at"].timestamp() <= due + within
+    assert due <= account.first_request <= due + within + 3.0  # the first range is frozen meanwhile
+
+
+async def test_once_by_exactly_one_of_three(field: Field) -> None:
+    """Three control processes: pending until its second, then executed by one of them, at once."""
+    async with more_control(field.stack, 2):
+        due = time.time() + 15
+        push = await field.start(send_at=at(due))
+        before = (await push.shown())["state"], time.time()
+
+        await executed_once(push, due, 2.0)
+
+    assert before[0] == "pending" or before[1] > due
+    assert (await push.shown())["state"] == "completed"
+
+
+async def test_one_of_three_is_killed_at_the_due_second(field: Field) -> None:
+    """The one that knew of it best dies at that moment: another executes it, once, within five seconds."""
+    async with more_control(field.stack, 2) as more:
+        due = time.time() + 15
+        push = await field.start(send_at=at(due))
+        await asyncio.sleep(due - time.time() - 0.01)
+        field.stack.kill(field.stack.pids("control")["control"])
+        more[0].send_signal(signal.SIGKILL)
+
+        await executed_once(push, due, 5.0)
+
+
+async def test_moved_edited_and_called_off_until_the_last_moment(field: Field) -> None:
+    """A second before its time it is moved; moved again, it is cancelled: no request in all that time."""
+    due = time.time() + 12
+    push = await field.start(send_at=at(due))
+    async with await Clarion.connect(field.stack.facts["temporal_address"]) as clarion:
+        await asyncio.sleep(due - time.time() - 1.0)
+        await clarion.push(push.id).reschedule(datetime.now(UTC) + timedelta(minutes=1))
+    await asyncio.sleep(due + 1.5 - time.time())
+    assert push.requests() == []
+    assert (await push.shown())["state"] == "pending"
+
+    await push.command("cancel", "--reason", "not today")
+    account = await push.finished()
+
+    assert account.requests == account.audience == 0
+    assert (await push.shown())["state"] == "cancelled"
