@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
+from hypothesis import settings
 
 from clarion.store.database import Database
 from tests.support.postgres import Databases, running_databases
 from tests.support.temporal import running_temporal
+
+# How long an example takes says nothing on a machine that does something else as well.
+settings.register_profile("clarion", deadline=None)
+settings.load_profile("clarion")
+
+SERVERS = {"temporal_address", "continuing_temporal_address"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs a Temporal server is slow."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,13 @@ class World(Senders):
         """One action of the seed's choice."""
         self.actions += 1
         if self.actions == self.close_at and self.hold is not Hold.CLOSING:
-            await self.say("close", {"verdict": self.rng.choice(("cancelled", "expired"))})
+            verdict = self.rng.choice(("cancelled", "expired"))
+            if verdict == "expired" and (self.deadline is None or self.db.now < self.deadline):
+                self.deadline = self.db.now  # else the word is refused
+                await self.db.execute(
+                    "update push set deadline = $2 where push_no = $1", self.push_no, self.deadline
+                )
+            await self.say("close", {"verdict": verdict})
         actions: list[tuple[int, Callable[[], Awaitable[None]]]] = [
             (44, self.act_of_an_attempt),
             (8, self.take),
@@ -85,7 +91,7 @@ class World(Senders):
     async def say(self, what: str, args: dict[str, Any]) -> None:
         """Give a command and compare the answer with what must come."""
         command_id = UUID(int=self.rng.getrandbits(128))
-        refused, already = self._expected(what)
+        refused, already = self._expected(what, args)
         if not refused and not already:
             self._obey(what, args)
         try:
@@ -103,13 +109,15 @@ class World(Senders):
         if self.hold is Hold.CLOSING and self.rows_at_close is None:
             self.rows_at_close = await self.row_count()
 
-    def _expected(self, what: str) -> tuple[bool, bool]:
+    def _expected(self, what: str, args: dict[str, Any]) -> tuple[bool, bool]:
         """Whether the command is refused; whether it was so before."""
         same = {"pause": Hold.PAUSED, "resume": Hold.NONE, "drain": Hold.DRAINING}.get(what)
         if same is not None and self.hold is same:
             return False, True
         if self.hold is Hold.CLOSING:
             return True, False
+        if what == "close" and args["verdict"] == "expired":
+            return self.deadline is None or self.db.now < self.deadline, False
         return what == "pause" and self.hold is Hold.DRAINING, False
 
     def _obey(self, what: str, args: dict[str, Any]) -> None:
