@@ -12,8 +12,10 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from clarion import limits
 from clarion.names import SEARCH_ATTRIBUTES
 from clarion.seal import Seal
+from clarion.store.credentials import PROVIDERS
 from workers.embedded.postgres import SETTINGS
 from workers.embedded.processes import SENDER_MALLOC, queues_of
 from workers.embedded.temporal import DYNAMIC
@@ -22,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+SENDERS = sorted(name for name in SERVICES if name.startswith("sender"))
 SECRETS = ("database_password", "temporal_password", "clarion_key")
 
 
@@ -62,10 +65,10 @@ def test_processes_are_those_of_dev() -> None:
     ours = [service for service in SERVICES.values() if service.get("image") == "clarion:0.1.0"]
     here = {tuple(service["command"][3:]) for service in ours}
 
-    assert {tuple(queues) for queues in queues_of(1).values()} <= here
+    assert {tuple(queues) for queues in queues_of(len(PROVIDERS)).values()} <= here
 
 
-@pytest.mark.parametrize("name", ["sender", "sender-high"])
+@pytest.mark.parametrize("name", SENDERS)
 def test_senders_have_their_malloc(name: str) -> None:
     """Senders get the thresholds that they were measured with."""
     assert SENDER_MALLOC.items() <= SERVICES[name]["environment"].items()
@@ -96,7 +99,7 @@ def test_search_attributes_are_registered() -> None:
 
 def test_everything_waits_for_what_it_needs() -> None:
     """Workers start after the schema and the namespace, which wait for healthy servers."""
-    for name in ("control", "sender", "sender-high"):
+    for name in ("control", *SENDERS):
         assert SERVICES[name]["depends_on"] == {
             "migrate": {"condition": "service_completed_successfully"},
             "temporal-namespace": {"condition": "service_completed_successfully"},
@@ -104,6 +107,30 @@ def test_everything_waits_for_what_it_needs() -> None:
     for one_shot, server in (("migrate", "postgres"), ("temporal-namespace", "temporal")):
         assert SERVICES[one_shot]["depends_on"] == {server: {"condition": "service_healthy"}}
         assert "test" in SERVICES[server]["healthcheck"]
+
+
+def test_everything_that_stays_says_how_it_is() -> None:
+    """Every service that is not a one-shot has a health check, restarts, and has time to end."""
+    stays = {name: one for name, one in SERVICES.items() if one["restart"] == "unless-stopped"}
+
+    assert {"postgres", "control", *SENDERS, "temporal", "temporal-postgres", "temporal-ui"} <= set(stays)
+    assert [name for name, one in stays.items() if "test" not in one.get("healthcheck", {})] == []
+    for name in ("control", *SENDERS):
+        assert stays[name]["stop_grace_period"] == "30s"
+    assert limits.GRACEFUL_SHUTDOWN < limits.EXIT_SECONDS < 30
+
+
+def test_everything_used_is_defined() -> None:
+    """Volumes, secrets and services that a service names are those of the file."""
+    for service in SERVICES.values():
+        mounts = [volume.split(":")[0] for volume in service.get("volumes", [])]
+        assert {mount for mount in mounts if "/" not in mount} <= set(COMPOSE["volumes"])
+        assert all((ROOT / mount).is_dir() for mount in mounts if "/" in mount)
+        assert set(service.get("secrets", [])) <= set(COMPOSE["secrets"])
+        assert set(service.get("depends_on", {})) <= set(SERVICES)
+        for value in service.get("environment", {}).values():
+            secret = str(value).removeprefix("/run/secrets/")
+            assert secret == str(value) or secret in service["secrets"]
 
 
 def test_image_holds_what_it_runs() -> None:
