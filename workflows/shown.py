@@ -27,6 +27,9 @@ EXPIRES_AT = SearchAttributeKey.for_datetime("ExpiresAt")
 AUDIENCE_SIZE = SearchAttributeKey.for_int("AudienceSize")
 
 
+CLOCKS = timedelta(seconds=5)  # what the clocks of the database and of Temporal may differ
+
+
 class PushResult(Parcel):
     """How a push ended, read back from the ledger's rows."""
 
@@ -66,6 +69,8 @@ class Shown:
         self._looked_at = workflow.now()
         self._result: PushResult | None = None
         self._status: str | None = None
+        self._send_at: datetime | None = None  # as the search attributes have them
+        self._deadline: datetime | None = None
         self._measured: tuple[datetime, int] | None = None  # when, and how much was answered then
         self._rate: float | None = None
 
@@ -77,6 +82,7 @@ class Shown:
         if push.campaign_id:
             values.append(CAMPAIGN_ID.value_set(push.campaign_id))
         if spec is not None:
+            self._send_at, self._deadline = spec.send_at, spec.deadline
             values.append(CAMPAIGN_KIND.value_set(spec.campaign_kind))
             values += [TAGS.value_set(list(spec.tags))] if spec.tags else []
             values += [SEND_AT.value_set(spec.send_at)] if spec.send_at else []
@@ -104,6 +110,7 @@ class Shown:
         """Bring details and status up to date."""
         progress = self.progress()
         workflow.set_current_details(details(progress, rate=self._rate, error=error))
+        self._show_times()
         word = status(progress)
         if word != self._status:
             self._status = word
@@ -111,6 +118,18 @@ class Shown:
             if progress.audience and not progress.ranges_to_freeze:
                 updates.append(AUDIENCE_SIZE.value_set(progress.audience))
             workflow.upsert_search_attributes(updates)
+
+    def _show_times(self) -> None:
+        """An operator has moved one: the search attribute follows."""
+        look = self._look
+        send_at = self._moment(look.starts_in) if look.starts_in else None
+        deadline = self._moment(look.deadline_in) if look.deadline_in else None
+        if self._send_at and send_at and abs(send_at - self._send_at) > CLOCKS:
+            self._send_at = send_at
+            workflow.upsert_search_attributes([SEND_AT.value_set(send_at)])
+        if self._deadline and deadline and abs(deadline - self._deadline) > CLOCKS:
+            self._deadline = deadline
+            workflow.upsert_search_attributes([EXPIRES_AT.value_set(deadline)])
 
     def progress(self) -> PushProgress:
         """Counts, phase and hold, as they were."""

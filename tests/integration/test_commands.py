@@ -12,6 +12,7 @@ import pytest
 from temporalio.api.common.v1 import Payload, Payloads, WorkflowExecution
 from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 from temporalio.client import WorkflowUpdateFailedError
+from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import Replayer
 
@@ -214,6 +215,8 @@ async def test_times_that_make_no_sense(engine: Engine) -> None:
     """In the past, behind the deadline, before the planned time, after the start: refused with advice."""
     app = await engine.app(600, rate=100)
     push = await app.push(send_at=soon(hours=1), deadline=soon(hours=2))
+    await push.handle.extend_deadline(soon(hours=2.5))
+    await the_list_says(push, "ExpiresAt", soon(hours=2.5))
     with pytest.raises(CommandRefused, match=r"the time is past \(it is .* UTC\): give a later one"):
         await push.handle.reschedule(soon(hours=-1))
     with pytest.raises(CommandRefused, match=r"its deadline is .*: extend that first"):
@@ -229,6 +232,17 @@ async def test_times_that_make_no_sense(engine: Engine) -> None:
 
     await push.handle.cancel()
     await push.result()
+
+
+async def the_list_says(push: Push, name: str, about: datetime) -> None:
+    """Wait until a search attribute is about this moment: it follows the operator's word."""
+    key = SearchAttributeKey.for_datetime(name)
+    async with asyncio.timeout(10):
+        while True:
+            shown = (await push.handle.workflow.describe()).typed_search_attributes.get(key)
+            if shown is not None and abs(shown - about) < timedelta(minutes=1):
+                return
+            await asyncio.sleep(0.1)
 
 
 async def test_a_deadline_is_extended(engine: Engine) -> None:
