@@ -81,18 +81,23 @@ class CampaignWorkflow(Steered):
         work = asyncio.create_task(self._work(start))
         cancelled = False
         try:
-            await workflow.wait_condition(work.done)
+            await self._until_quiet(work)
         except asyncio.CancelledError:
             cancelled = True
             await self._obey_request_cancellation(work)
-        self._over = True
-        await workflow.wait_condition(workflow.all_handlers_finished)
+            await self._until_quiet(work)
         if work.exception() is None and self._continue:
             workflow.continue_as_new(args=[{"id": self._id}])
         result = work.result()
         if cancelled and result.verdict == "cancelled":
             raise asyncio.CancelledError  # so that Temporal shows the campaign as Canceled
         return result
+
+    async def _until_quiet(self, work: asyncio.Task[CampaignResult]) -> None:
+        """Until the work is done and every word is answered; between two runs words go on being taken."""
+        await workflow.wait_condition(work.done)
+        self._over = not self._continue
+        await workflow.wait_condition(workflow.all_handlers_finished)
 
     async def _work(self, start: Start[CampaignSpec]) -> CampaignResult:
         try:
@@ -189,7 +194,7 @@ class CampaignWorkflow(Steered):
 
     async def _obey_request_cancellation(self, work: asyncio.Task[CampaignResult]) -> None:
         await workflow.wait_condition(lambda: self._known or work.done())
-        if not work.done():
+        if not self._over and (self._continue or not work.done()):
             reason = workflow.cancellation_reason() or "cancellation requested"
             await self._say_by_clarion("close", CANCEL | {"reason": reason})
             if self._child is not None:

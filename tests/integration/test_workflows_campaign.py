@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -225,6 +226,22 @@ async def test_a_repeated_start_joins_or_is_refused(engine: Engine) -> None:
     )
 
 
+async def test_twenty_equal_starts_are_one_campaign(engine: Engine) -> None:
+    """A service that repeats a lost answer, from many places at once: one id, one run, one push."""
+    app = await engine.app(40)
+    spec = CampaignSpec(app=app.name, message=MESSAGE, audience=Audience(everybody=True), pace=4_000.0)
+    clarion = Clarion(engine.client, engine.db)
+
+    handles = await asyncio.gather(*(clarion.start_campaign(spec, id="hasty") for _ in range(20)))
+    result = await handles[0].result()
+
+    assert {handle.id for handle in handles} == {"hasty"}
+    assert accepted(result) == [40]
+    assert await engine.db.fetchval("select count(*) from push where campaign_id = 'hasty'") == 1
+    runs = [one async for one in engine.client.list_workflows("WorkflowId = 'campaign/hasty'")]
+    assert len(runs) == 1
+
+
 async def test_a_taken_name_of_a_stage_fails_it(engine: Engine) -> None:
     """Somebody started a push of that name meanwhile: the campaign ends failed, with the reason."""
     app = await engine.app(300)
@@ -251,13 +268,22 @@ async def test_a_waiting_campaign_continues_as_new(
         seen = (await campaign.waits("approval")).content
         for pace in range(1, 25):
             await campaign.handle.set_pace(10_000 + pace)
+        workflow = campaign.handle.workflow
+        for word in ["pause", "resume"] * 20 + [
+            "pause"
+        ]:  # fast, across the rollover, and the last one stands
+            await workflow.signal(word)
         await campaign.handle.approve(seen)
+        held = await campaign.stands()
+        await campaign.handle.resume()
         result = await campaign.result()
         runs = [one async for one in engine.client.list_workflows("WorkflowId = 'campaign/patient'")]
 
         assert accepted(result) == [200]
         assert len(runs) > 1
         assert (await campaign.push().row("pace"))["pace"] == 10_024
-        assert await db.fetchval("select count(*) from audit where campaign_id = 'patient'") == 25
+        words = await db.fetch("select what, count(*) from audit where campaign_id = 'patient' group by 1")
+        assert held.hold == "paused"
+        assert dict(words) == {"set": 24, "pause": 21, "resume": 21, "approve": 1}
     await db.close()
     await databases.drop(url)
