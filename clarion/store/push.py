@@ -165,6 +165,10 @@ async def _look(db: Database, spec: PushSpec) -> asyncpg.Record:
         raise NotFound(f"the push to retry, {retry.push!r}, is unknown in this app")
     if retry is not None and not row["retry_is_closed"]:
         raise BadSpec(f"push {retry.push!r} is not closed yet: only final rows can be retried")
+    if retry is not None:
+        states, reasons = [State[state.upper()] for state in retry.states], await _reasons(db, spec.audience)
+        if not await db.fetchval(SQL.ended_so, row["retry_of"], states, reasons):
+            raise BadSpec(f"no delivery of push {retry.push!r} ended so: there is nothing to retry")
     return row
 
 

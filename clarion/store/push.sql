@@ -91,6 +91,12 @@ from registration
   tablesample system (100 * least(1.0, 2000 / greatest(pg_relation_size('registration') / 8192.0, 1)))
 where app_no = $1 and kind = $2 and status = 1
 
+-- name: ended_so
+-- Whether there is anything to retry. $1 push $2 states $3 reasons (null: any)
+select exists (
+  select from delivery_now
+  where push_no = $1 and state = any ($2::smallint[]) and ($3::smallint[] is null or reason = any ($3)))
+
 -- name: frozen_ranges
 -- What a retry may take rows from. $1 push
 select range_no from audience_range where push_no = $1 and frozen_at is not null order by 1

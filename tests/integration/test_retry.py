@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from clarion.errors import BadInput, CommandRefused, NotFound
+from clarion.errors import BadInput, BadSpec, CommandRefused, NotFound
 from clarion.model.command import RetryAnswer, RetryInput
 from clarion.model.ledger import Code, Reason
 from clarion.model.message import Message
@@ -215,6 +215,21 @@ async def test_refusals_say_what_there_is(db: Database) -> None:
         await again(db, 17)
 
     assert await db.fetchval("select count(*) from push") == 2
+
+
+@pytest.mark.parametrize("took", [{"states": ["in_doubt"]}, {"states": ["dead"], "reasons": ["Bussy"]}])
+async def test_a_start_by_hand(db: Database, took: dict[str, Any]) -> None:
+    """The same as a spec: by state and reason, and refused when nothing ended so."""
+    ground = await Ground.lay(db, 8)
+    await ended(ground)
+    with pytest.raises(BadSpec, match="no delivery of push 'old' ended so"):
+        await ground.open("mine", audience={"retry": {"push": "old"} | took})
+
+    await ground.open(
+        "mine", audience={"retry": {"push": "old", "states": ["dead", "rejected"], "reasons": ["busy"]}}
+    )
+
+    assert len(await users(ground, "mine")) == 3
 
 
 async def test_a_name_that_gets_too_long(db: Database) -> None:
