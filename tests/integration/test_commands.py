@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -21,6 +22,7 @@ from clarion.errors import BadInput, BadSpec, CommandRefused, NotFound
 from clarion.model.message import Message, Text
 from clarion.store import push as pushes
 from clarion.store.database import Database
+from starters.cli import invoke
 from tests.support.engine import Engine, Push, running_engine
 from tests.support.postgres import Databases
 from workers import runtime
@@ -31,14 +33,20 @@ HUGE = Message(texts={"default": Text(title="Huge", body="x" * 9_000)})
 
 
 @pytest.fixture(scope="module")
-async def engine(databases: Databases, temporal_address: str) -> AsyncIterator[Engine]:
-    """One engine for the module: every test has its own app."""
+async def url(databases: Databases) -> AsyncIterator[str]:
+    """The module's database."""
     url = await databases.migrated()
+    yield url
+    await databases.drop(url)
+
+
+@pytest.fixture(scope="module")
+async def engine(url: str, temporal_address: str) -> AsyncIterator[Engine]:
+    """One engine for the module: every test has its own app."""
     db = await Database.connect(url, max_size=16)
     async with running_engine(db, temporal_address) as running:
         yield running
     await db.close()
-    await databases.drop(url)
 
 
 @pytest.fixture
@@ -336,6 +344,49 @@ async def test_a_campaign_is_retried_by_its_pushes(engine: Engine, stored: Clari
         await stored.campaign("nobody").retry()
     with pytest.raises(BadSpec, match="database_url"):
         await engine.clarion.push(name).retry()
+
+
+# ── the command line ──────────────────────────────────────────────────────────────────────────────
+
+
+async def test_the_command_line_through_temporal(
+    engine: Engine,
+    url: str,
+    temporal_address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As an operator types them: obeyed by the workflow, and in the audit."""
+    monkeypatch.setenv("CLARION_DATABASE_URL", url)
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal_address)
+
+    async def clarion(*words: str, code: int = 0) -> str:
+        assert await asyncio.to_thread(invoke, ("push", *words)) == code
+        printed = capsys.readouterr()
+        return printed.err if code else printed.out
+
+    app = await engine.app(40)
+    push = await app.push(send_at=soon(hours=1), deadline=soon(hours=2))
+    file = tmp_path / "message.yaml"
+    file.write_text("texts: {default: {title: Edited, body: there}}")
+
+    assert "edited; hold none, version 1" in await clarion("edit", push.id, str(file), "--reason", "a typo")
+    late = soon(hours=3).isoformat()
+    assert "version 2" in await clarion("extend-deadline", push.id, late, "--if-version", "1")
+    assert "a newer command holds" in await clarion("reschedule", push.id, late, "--if-version", "1", code=1)
+    assert "version 3" in await clarion("reschedule", push.id, soon(seconds=2.5).isoformat())
+    assert (await push.result())["verdict"] == "completed"
+    assert await versions(push) == {2: 40}
+    assert "no delivery of" in await clarion("retry", push.id, code=1)
+    assert "is closed (completed" in await clarion("extend-deadline", push.id, late, code=1)
+    said = [(word["what"], word["way"], word["ok"]) for word in await audit(push)]
+    assert said == [
+        ("edit", "update", True),
+        ("extend", "update", True),
+        ("reschedule", "update", False),
+        ("reschedule", "update", True),
+    ]
 
 
 # ── refusals ──────────────────────────────────────────────────────────────────────────────────────
