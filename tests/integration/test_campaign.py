@@ -8,6 +8,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from clarion.errors import AlreadyExists, CommandRefused, NotFound
 from clarion.model.campaign import CampaignProgress
@@ -19,7 +21,7 @@ from clarion.store import report
 from clarion.store.database import Database
 from clarion.store.ledger import Ledger
 from tests.support.ground import MESSAGE, Ground
-from tests.unit.test_campaign_spec import place
+from tests.unit.test_campaign_spec import shares
 
 OTHER = {"texts": {"default": {"title": "Tram 9 runs again"}}}
 STAGES = [{"name": "pilot", "share": 20}, {"name": "rest"}]
@@ -146,19 +148,63 @@ async def test_stages_are_exact_slices(db: Database) -> None:
         found[name] = await row.frozen(f"spring.{name}")
         await row.close(f"spring.{name}")
 
-    everybody = [r["user_no"] for r in await db.fetch("select user_no from usr")]
+    places = await db.fetch(
+        "select user_no, slice_of(user_no, 'spring') as place, substr(user_id, 2)::int > 2000 as late"
+        " from usr"
+    )
     edges = {"one": (0, 50_000), "two": (50_000, 250_000), "rest": (250_000, 1_000_000)}
-    first = {
-        r["user_no"] for r in await db.fetch("select user_no from usr where substr(user_id, 2)::int <= 2000")
-    }
     for name, (start, end) in edges.items():
-        slice = {user for user in everybody if start <= place(user, "spring") < end}
-        assert found[name] == (slice if name == "rest" else slice & first)
+        assert found[name] == {
+            user["user_no"]
+            for user in places
+            if start <= user["place"] < end and (name == "rest" or not user["late"])
+        }
     assert not found["one"] & found["two"]
     assert not (found["one"] | found["two"]) & found["rest"]
     assert 60 <= len(found["one"]) <= 140
     assert 330 <= len(found["two"]) <= 470
     assert (await row.advance()).status == "completed"
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stages=shares(), name=st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True))
+async def test_any_stages_cut_any_users_exactly(
+    db: Database, stages: list[dict[str, Any]], name: str
+) -> None:
+    """In the database: every number from the smallest to the largest is in one slice of any campaign."""
+    slices = CampaignSpec.model_validate(
+        {"app": "a", "message": MESSAGE, "audience": {"everybody": True}, "stages": stages}
+    ).slices()
+
+    wrong = await db.fetchval(
+        """
+        with numbers as (
+          select unnest(array[0, 1, 2, 9223372036854775807]) as n
+          union all select n * 1000003 from generate_series(1, 400) n
+        )
+        select count(*) from numbers
+        where 1 <> (
+          select count(*) from unnest($2::int[], $3::int[]) s (a, b) where slice_of(n, $1) <@ int4range(a, b))
+        """,
+        name,
+        [start for start, _ in slices],
+        [end for _, end in slices],
+    )
+
+    assert wrong == 0
+
+
+async def test_slices_are_even_and_differ_between_campaigns(db: Database) -> None:
+    """Half of a hundred thousand users is half of them, and another campaign's half is another one."""
+    row = await db.fetchrow(
+        "select count(*) filter (where slice_of(n, 'a') < 500000) as half,"
+        " count(*) filter (where slice_of(n, 'a') < 500000 and slice_of(n, 'b') < 500000) as both"
+        " from generate_series(1, 100000) n"
+    )
+
+    assert row is not None
+    assert 49_000 <= row["half"] <= 51_000
+    assert 24_000 <= row["both"] <= 26_000
 
 
 async def test_a_slice_of_named_users_and_of_a_rule(db: Database) -> None:
