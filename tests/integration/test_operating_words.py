@@ -14,7 +14,9 @@ import pytest
 
 from clarion.attempt import Stop
 from clarion.model.command import RetryInput
-from clarion.model.spec import PushSpec
+from clarion.model.message import Message
+from clarion.model.spec import CampaignSpec, PushSpec
+from clarion.store import campaign as campaigns
 from clarion.store import push as pushes
 from clarion.store import retry
 from clarion.store.database import Database
@@ -80,6 +82,32 @@ async def test_edit_directly(db: Database, clarion: Clarion, planned: int, tmp_p
     rows = await db.fetch("select what, way, args->>'content' as content from audit order by at")
     assert [(row["what"], row["way"]) for row in rows] == [("edit", "direct")] * 2
     assert rows[0]["content"].startswith("content:")
+
+
+async def test_a_campaign_directly(db: Database, clarion: Clarion, planned: int, tmp_path: Path) -> None:
+    """The same words to a campaign: its row has them, and its push when that is opened."""
+    text = {"texts": {"default": {"title": "x"}}}
+    words = {"app": "bench", "message": text, "audience": {"everybody": True}, "approval": {}}
+    at = datetime.now(UTC) + timedelta(days=1)
+    await campaigns.open_campaign(db, CampaignSpec.model_validate(words | {"send_at": at}), "spring")
+
+    await clarion("campaign", "edit", "spring", message(tmp_path), "--direct")
+    await clarion("campaign", "extend-deadline", "spring", "2099-04-01T00:00:00Z", "--direct")
+    await clarion("campaign", "reschedule", "spring", LATER, "--direct", "--if-version", "2")
+    long = message(tmp_path, "x" * 5_000)
+    assert "4096" in await clarion("campaign", "edit", "spring", long, "--direct", code=1)
+
+    campaign = await campaigns.progress(db, "spring")
+    edited = Message.model_validate({"texts": {"default": {"title": "Edited", "body": "b"}}})
+    assert campaign.content == edited.reference()
+    assert campaign.deadline == datetime(2099, 4, 1, tzinfo=UTC)
+    assert await db.fetchval("select next_at from campaign") == datetime(2099, 3, 1, 9, tzinfo=UTC)
+    words_said = await db.fetch("select what, way from audit where campaign_id = 'spring' order by at")
+    assert [tuple(word) for word in words_said] == [
+        ("edit", "direct"),
+        ("extend", "direct"),
+        ("reschedule", "direct"),
+    ]
 
 
 async def test_an_edit_that_does_not_fit(
