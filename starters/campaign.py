@@ -153,13 +153,11 @@ def _print(campaign: CampaignProgress) -> None:
     console = Console()
     title = f" ({campaign.title})" if campaign.title else ""
     console.print(
-        f"[bold]{campaign.campaign_id}[/bold]{title}  {campaign.status}: {campaign.waiting()}",
+        f"[bold]{campaign.campaign_id}[/bold]{title}  {campaign.headline()}",
         highlight=False,
     )
-    reason = (campaign.result or {}).get("reason")
     approved = f", approved by {campaign.approved_by}" if campaign.approved_by else ""
     lines = [f"content {campaign.content} (version {campaign.content_version}){approved}"]
-    lines += [f"because: {reason}"] if reason else []
     lines += [f"pace {campaign.pace:g}/s"] if campaign.pace is not None else []
     lines += [f"deadline {moment(campaign.deadline)}"] if campaign.deadline else []
     if campaign.words():

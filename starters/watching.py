@@ -113,7 +113,7 @@ async def _seen(look: Look, campaign: LookAtCampaign | None) -> tuple[list[PushP
     pushes = list(await look()) if any(stage.phase != "to come" for stage in whole.stages) else []
     # Of a campaign of one push that is sent or was, the push says it all.
     alone = len(whole.stages) == 1 and pushes
-    above = [] if alone else [f"{whole.campaign_id}: {whole.status}, {whole.waiting()}"]
+    above = [] if alone else [f"{whole.campaign_id}: {whole.headline()}"]
     return pushes, above, whole.closed_at is not None
 
 

@@ -110,7 +110,7 @@ def _next(progress: PushProgress) -> str:
 
 def campaign_details(progress: CampaignProgress) -> str:
     """State of a campaign, its stages, and what can be done next."""
-    parts = [f"**{progress.status}**: {progress.waiting()}"]
+    parts = [f"**{progress.headline()}**"]
     rows = [f"{'stage':<32} {'share':>8}  state"]
     for stage in progress.stages:
         share = "the rest" if stage.share is None else f"{stage.share:g} %"

@@ -56,6 +56,11 @@ class CampaignProgress(Model):
         """The stage that is to be opened next."""
         return next((stage for stage in self.stages if stage.phase == "to come"), None)
 
+    def headline(self) -> str:
+        """Its status, and why it ended or what it is doing."""
+        why = (self.result or {}).get("reason") if self.closed_at is not None else self.waiting()
+        return f"{self.status}: {why}" if why else self.status
+
     def waiting(self) -> str:
         """What it is doing or waiting for, in a sentence's words."""
         if self.closed_at is not None:

@@ -129,10 +129,10 @@ async def test_rejected_and_expired_nothing_is_sent(field: Field) -> None:
 async def test_the_second_of_two_stages_is_cancelled(field: Field) -> None:
     """The pilot's phones are accepted, the rest's accepted or cancelled: every phone in one, exactly."""
     campaign = await Campaign.start(
-        field, pace=1_000, stages=[{"name": "pilot", "share": 20}, {"name": "rest"}]
+        field, pace=500, stages=[{"name": "pilot", "share": 20}, {"name": "rest"}]
     )
     rest = await campaign.push(f"{campaign.id}.rest")
-    await rest.until(0.2)
+    await rest.until(0.05)
     acknowledged = await campaign.say("cancel", "--reason", "enough")
     shown = await campaign.until(state="cancelled")
     pilot = await campaign.push(f"{campaign.id}.pilot")
