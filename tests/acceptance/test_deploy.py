@@ -1,0 +1,46 @@
+"""A release is rolled out while a push runs: every worker is told to leave, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from tests.acceptance.field import PHONES, Field
+from tests.support.stack import Stack
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+async def replaced(stack: Stack, name: str, pid: int) -> None:
+    """Wait until another process of this name serves its queues."""
+    async with asyncio.timeout(40), stack.database() as db:
+        while True:
+            new = stack.pids(name).get(name)
+            if new not in (None, pid) and await db.fetchval(
+                "select exists (select from worker where pid = $1)", new
+            ):
+                return
+            await asyncio.sleep(0.1)
+
+
+async def test_every_worker_is_replaced_in_mid_push(field: Field) -> None:
+    """SIGTERM, wait for the successor, the next one: nothing is lost, nothing is sent twice, redo is 0."""
+    push = await field.start(pace=300)
+    await push.until(0.02)
+    workers = {**field.stack.pids("sender"), **field.stack.pids("control")}
+
+    for name, pid in workers.items():
+        field.stack.kill(pid, signal.SIGTERM)
+        await replaced(field.stack, name, pid)
+    counts = await push.counts()
+    await push.command("pace", "none")
+
+    account = await push.finished()
+
+    assert len(workers) == 5
+    assert counts["open"] > 0  # it still ran when the last one was replaced
+    assert account.holds, account
+    assert account.states == {"accepted": PHONES}
+    assert (account.redo, account.duplicates) == (0, 0)
