@@ -13,9 +13,11 @@ from activities.parcel import Parcel
 from activities.registrations import retire
 from clarion import names
 from clarion.errors import CommandRefused
+from clarion.store import measures
 from clarion.store import push as pushes
 from clarion.store.database import Database
 from clarion.store.ledger import Ledger
+from clarion.telemetry import TOTALS
 
 LEASES = 0.25  # seconds between two looks while leases run out
 
@@ -53,8 +55,10 @@ class Closing:
             while True:
                 await self._close_batches(input.push_no)
                 await retire(self._db, input.push_no)
-                result = await pushes.close_push(self._db, input.push_no)
+                result, now = await measures.close_push(self._db, input.push_no)
                 if result is not None:
+                    if now:  # once in its life
+                        TOTALS.closed(*await measures.unanswered(self._db, input.push_no))
                     return CloseResult(result=result)
                 await asyncio.sleep(LEASES)
 

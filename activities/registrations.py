@@ -12,6 +12,7 @@ from clarion.store import running
 from clarion.store.database import Database
 from clarion.store.ledger import Ledger
 from clarion.store.reasons import Reasons
+from clarion.telemetry import TOTALS
 
 ENTRIES = 1_000  # of the retire queue in one transaction
 
@@ -56,6 +57,7 @@ async def retire(db: Database, push_no: int) -> RetireResult:
     while True:
         part = await ledger.retire(push_no, list(suspects), ENTRIES)
         retired += part.retired
+        TOTALS.retired(part.by_reason)
         blocked.update(part.wrong_lanes)
         for lane in part.wrong_lanes:
             await _block(db, ledger, push_no, lane, suspects)

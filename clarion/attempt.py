@@ -28,6 +28,7 @@ from clarion.model.ledger import Code, Hold, Reason
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
 from clarion.senders.sender import MissingValue, Prepared, TooLarge, Unsendable
 from clarion.store.ledger import Outcomes, Step, Take
+from clarion.telemetry import TOTALS, Stopwatch
 
 if TYPE_CHECKING:
     from clarion.process import LaneDesk, PushDesk, SenderProcess
@@ -132,6 +133,7 @@ class _Attempt:
         self._in_flight = 0
         self._enough = 1  # outcomes that make a statement worth its cost
         self._outcomes = Outcomes(take.at)
+        self._watch = Stopwatch(TOTALS.latency_of(lane.provider), self._clock.monotonic)
         self._unnamed: list[tuple[int, int, Outcome, float | None]] = []
         self._first_at = 0.0
         self._good = 0
@@ -243,6 +245,7 @@ class _Attempt:
     def _pump(self) -> None:
         """Start what may start. Called by the sender, too: what breaks in here is the attempt's to raise."""
         try:
+            self._watch.turn()
             self._start()
         except Exception as error:
             self._broken = error
@@ -271,6 +274,7 @@ class _Attempt:
         locales = self._locales
         start = self._started
         self._started = start + n
+        self._watch.posting(self._rows[start][0])
         unused = 0
         for seq, registration_no, _, token, variant, locale, _, drop, values in self._rows[start : start + n]:
             if drop:
@@ -313,6 +317,7 @@ class _Attempt:
     def _answered(self, seq: int, outcome: Outcome) -> None:
         """Called by the sender, once for each posted row."""
         self._in_flight -= 1
+        self._watch.answered(seq)
         outcomes = self._outcomes
         if not outcomes.seqs:
             self._first()
@@ -479,6 +484,7 @@ class _Attempt:
             )
         )
         self._beat()
+        TOTALS.answered(self._lane.provider, self._push.priority, step.accepted, step.rejected)
         self._after(step, asked, slots, claim)
         process.window.give(self._seat, len(outcomes))
         self._lane.count(self._push, len(outcomes))

@@ -113,6 +113,8 @@ class Step:
     deadline: datetime | None
     blocked: bool
     granted: bool  # the claim is; nothing may start otherwise
+    accepted: int  # of the written: rows that have their answer now, and had none
+    rejected: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +171,16 @@ class NextWork:
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """One call's part of the retire queue. `wrong_lanes`: their credential fits too few devices, block it."""
+    """One call's part of the retire queue. `wrong_lanes`: their credential fits too few devices, block it.
+
+    `by_reason`: of the retired, (provider, reason, how many).
+    """
 
     handled: int
     waiting: int
     retired: int
     wrong_lanes: tuple[int, ...]
+    by_reason: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +251,8 @@ class Ledger:
         """Work off the retire queue. `suspects`: reasons that mean "wrong device for this credential"."""
         row = await self._db.fetchrow(SQL.retire, push_no, suspects, limit)
         assert row is not None
-        return Retired(row[0], row[1], row[2], tuple(row[3] or ()))
+        by_reason = tuple((provider, reason, n) for provider, reason, n in row[4] or ())
+        return Retired(row[0], row[1], row[2], tuple(row[3] or ()), by_reason)
 
     async def close(self, push_no: int, reason: int = Reason.UNANSWERED, limit: int = 100) -> Closed:
         """Close the books of up to `limit` batches of a closing push. Repeat until nothing is left open."""

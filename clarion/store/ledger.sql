@@ -114,7 +114,7 @@ with b as materialized (
   from word, moved m
   where t.push_no = $1 and t.batch = $2
 )
-select m.rows as written, word.* from word, moved m
+select m.rows as written, word.*, m.accepted, m.rejected from word, moved m
 
 -- name: release
 -- A clean end: what never started is simply planned, nothing left on the wire is obeyed. No row: not ours.
@@ -214,7 +214,7 @@ with entry as materialized (
   where r.registration_no = any (array(select registration_no from locked))
     and x.registration_no = r.registration_no
     and r.status <> 3 and r.registered_at <= x.seen
-  returning 1
+  returning r.app_no, r.lane, r.retired_reason
 ), counted as (
   update push set retired = push.retired + (select count(*) from retired)
   where push_no = $1 and exists (select from retired)
@@ -226,7 +226,13 @@ select
   count(*) filter (where fate <> 'wait') as handled,
   count(*) filter (where fate = 'wait') as waiting,
   (select count(*) from retired) as retired,
-  array_agg(distinct lane) filter (where alarm) as wrong_lanes
+  array_agg(distinct lane) filter (where alarm) as wrong_lanes,
+  (select jsonb_agg(jsonb_build_array(g.provider, g.reason, g.n)) from (
+    select c.provider, coalesce(n.name, x.retired_reason::text) as reason, count(*) as n
+    from retired x
+    join credential c using (app_no, lane)
+    left join reason n on n.reason_no = x.retired_reason
+    group by 1, 2) g) as by_reason
 from judged
 
 -- name: close
