@@ -21,6 +21,7 @@ from uuid import uuid4, uuid5
 from pydantic import ValidationError
 from temporalio.client import (
     Client,
+    Interceptor,
     WorkflowExecutionStatus,
     WorkflowHandle,
     WorkflowQueryFailedError,
@@ -98,16 +99,21 @@ class Clarion:
         namespace: str | None = None,
         database_url: str | None = None,
         profile: str | None = None,
+        traced: bool = False,
     ) -> Self:
         """Connect by address, else by Temporal's own configuration (TEMPORAL_ADDRESS, profiles).
 
+        `traced`: starts and commands are spans of the caller's OpenTelemetry trace, which their workflows
+        go on with (needs opentelemetry-api).
         Raises StackUnavailable when Temporal or the database cannot be reached.
         """
         config: dict[str, Any] = dict(ClientConfig.load_client_connect_config(profile=profile))
         config |= {k: v for k, v in (("target_host", address), ("namespace", namespace)) if v}
         config.setdefault("target_host", "127.0.0.1:7233")
         try:
-            temporal = await Client.connect(**config, data_converter=pydantic_data_converter)
+            temporal = await Client.connect(
+                **config, data_converter=pydantic_data_converter, interceptors=_interceptors(traced)
+            )
         except RuntimeError as error:
             raise StackUnavailable(
                 f"Temporal does not answer at {config['target_host']}: "
@@ -246,6 +252,14 @@ class Clarion:
             raise AlreadyExists(
                 f"{workflow_id} is running with other content; choose another id, or cancel it first"
             )
+
+
+def _interceptors(traced: bool) -> list[Interceptor]:
+    if not traced:
+        return []
+    from temporalio.contrib.opentelemetry import TracingInterceptor
+
+    return [TracingInterceptor()]
 
 
 class _Handle:

@@ -14,6 +14,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
+from opentelemetry import trace
+
 from clarion import attempt
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadCredential, BadInput, CommandRefused, NotFound
@@ -29,6 +31,8 @@ from clarion.window import Window
 
 if TYPE_CHECKING:
     from clarion.quota.permits import Permits
+
+tracer = trace.get_tracer("clarion")
 
 WATCHED_ANSWERS = 200  # answers that the two rules below look back at
 WRONG_DEVICE_SHARE = 0.3  # so many "wrong device for this credential": the credential is wrong
@@ -53,6 +57,7 @@ class PushDesk:
     def __init__(self, db: Database, facts: pushes.Facts) -> None:
         self._db = db
         self.app_no = facts.app_no
+        self.priority = facts.priority
         self.facts = PushFacts(
             push_no=facts.push_no,
             push_id=facts.push_id,
@@ -177,8 +182,13 @@ class SenderProcess:
     async def send(
         self, push_no: int, batch: int, *, lease: float, beat: Callable[[], None], stop: attempt.Stop
     ) -> attempt.AttemptResult:
-        """One attempt at one batch; see `clarion.attempt`."""
-        return await attempt.attempt(self, push_no, batch, lease=lease, beat=beat, stop=stop)
+        """One attempt at one batch; see `clarion.attempt`. It is one span of a trace."""
+        with tracer.start_as_current_span("Attempt", kind=trace.SpanKind.CLIENT) as span:
+            result = await attempt.attempt(self, push_no, batch, lease=lease, beat=beat, stop=stop)
+            span.set_attributes(
+                {"clarion.push_no": push_no, "clarion.batch": batch, "clarion.why": result.why}
+            )
+        return result
 
     async def push(self, push_no: int) -> PushDesk:
         """The push's desk; facts that never change are read once."""
@@ -199,6 +209,7 @@ class SenderProcess:
         desk = self._lanes.get((app_no, lane))
         if desk is None or desk.sender is not sender:
             desk = self._lanes[app_no, lane] = LaneDesk(self, app_no, lane, sender)
+        trace.get_current_span().set_attributes({"clarion.provider": sender.provider, "clarion.lane": lane})
         return desk
 
     async def give_up(self, push_no: int, lane: int, error: BadInput) -> None:

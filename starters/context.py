@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from clarion import tracing
 from clarion.errors import StackUnavailable
 from clarion.settings import Settings, Stack, find_stack
 from clarion.store.database import Database
@@ -68,7 +69,10 @@ class Context:
 
         if self._clarion is None:
             self._clarion = await Clarion.connect(
-                self.stack.temporal_address, namespace=self.stack.namespace, database_url=self.database_url
+                self.stack.temporal_address,
+                namespace=self.stack.namespace,
+                database_url=self.database_url,
+                traced=tracing.configure("clarion-cli"),
             )
         return self._clarion
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import asyncpg
 import structlog
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.client import Client
+from temporalio.client import Client, Interceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import (
@@ -41,7 +41,7 @@ from activities.quota import Quota
 from activities.registrations import Registrations
 from activities.send import Sending
 from activities.work import Work
-from clarion import limits, names
+from clarion import limits, names, tracing
 from clarion.errors import StackUnavailable
 from clarion.process import SenderProcess, SenderSource
 from clarion.quota.exchange import PostgresBoard
@@ -52,6 +52,7 @@ from clarion.store import worker
 from clarion.store.database import Database
 from clarion.store.locales import Locales
 from clarion.store.reasons import Reasons
+from workers.metrics import Backlog, Page, free_port
 from workers.slots import PoliteSlots, fair_share
 from workflows.batch import BatchWorkflow
 from workflows.campaign import CampaignWorkflow
@@ -77,7 +78,17 @@ PASSTHROUGH = (
         "workflows.payloads",
         "workflows.start",
     ),
-    *("asyncpg", "hpack", "httpx", "orjson", "structlog", "pydantic", "pydantic_core", "annotated_types"),
+    *(
+        "opentelemetry",
+        "asyncpg",
+        "hpack",
+        "httpx",
+        "orjson",
+        "structlog",
+        "pydantic",
+        "pydantic_core",
+        "annotated_types",
+    ),
 )
 
 
@@ -88,13 +99,17 @@ def runner() -> SandboxedWorkflowRunner:
     )
 
 
-async def connect_temporal(stack: Stack, runtime: Runtime | None = None) -> Client:
+async def connect_temporal(
+    stack: Stack, runtime: Runtime | None = None, interceptors: Sequence[Interceptor] = ()
+) -> Client:
     """Temporal by its own configuration (TEMPORAL_*, profiles), with our converter."""
     config: dict[str, Any] = dict(ClientConfig.load_client_connect_config())
     given = {"target_host": stack.temporal_address, "namespace": stack.namespace}
     config |= {name: value for name, value in given.items() if value}
     config.setdefault("target_host", "127.0.0.1:7233")
-    client = await Client.connect(**config, data_converter=pydantic_data_converter, runtime=runtime)
+    client = await Client.connect(
+        **config, data_converter=pydantic_data_converter, runtime=runtime, interceptors=interceptors
+    )
     await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
     return client
 
@@ -188,6 +203,8 @@ class Process:
         self._board: Database | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._made: Runtime | None = None
+        self._page: Page | None = None
+        self._traced: list[Interceptor] = []
         self._slots: dict[str, PoliteSlots] = {}
 
     async def run(self) -> None:
@@ -195,6 +212,7 @@ class Process:
         loop = asyncio.get_running_loop()
         for told in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(told, self._stop.set)
+        self._show()
         db = await self._until(self._connect_database, "PostgreSQL")
         client = await self._until(self._connect_temporal, "Temporal")
         if db is None or client is None:
@@ -215,6 +233,9 @@ class Process:
         self._spawn(self._say_seen(db, number))
         if names.BULK_QUEUE in self.queues:
             self._spawn(Housekeeping(db, client).run())
+            self._spawn(Backlog(db).run())
+        if self._page is not None:
+            self._spawn(self._page.delay.watch())
         running = [asyncio.ensure_future(one.run()) for one in workers]
         log.info("serving", queues=self.queues, worker=number)
         if process is not None:
@@ -294,18 +315,29 @@ class Process:
 
     async def _connect_temporal(self) -> Client:
         try:
-            return await connect_temporal(self._stack, self._runtime())
+            return await connect_temporal(self._stack, self._runtime(), self._traced)
         except RPCError as error:
             raise StackUnavailable(f"its namespace cannot be used: {error.status.name}") from error
         except RuntimeError as error:
             raise StackUnavailable(f"no answer at {self._stack.temporal_address or 'its address'}") from error
 
+    def _show(self) -> None:
+        """The metrics page, if there is a port for it, and traces, if there is a place for them."""
+        if self._settings.metrics_port is not None:
+            self._core_port = free_port()
+            self._page = Page(core_port=self._core_port)
+            self._page.serve(self._settings.metrics_host, self._settings.metrics_port)
+        if tracing.configure("clarion", os.environ.get("CLARION_PROCESS", self.queues[0])):
+            from temporalio.contrib.opentelemetry import TracingInterceptor
+
+            self._traced = [TracingInterceptor()]
+
     def _runtime(self) -> Runtime:
-        """Temporal's core: its words go to our log, its metrics (and ours) to the port if there is one."""
-        port, metrics = self._settings.metrics_port, None
-        if port is not None:
+        """Temporal's core: its words go to our log, its metrics to our page if there is one."""
+        metrics = None
+        if self._page is not None:
             metrics = PrometheusConfig(
-                bind_address=f"{self._settings.metrics_host}:{port}",
+                bind_address=f"127.0.0.1:{self._core_port}",
                 durations_as_seconds=True,
                 unit_suffix=True,
                 counters_total_suffix=True,
