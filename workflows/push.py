@@ -61,18 +61,23 @@ class PushWorkflow(Steered):
         work = asyncio.create_task(self._work(inputs))
         cancelled = False
         try:
-            await workflow.wait_condition(work.done)
+            await self._finish(work)
         except asyncio.CancelledError:
             cancelled = True
             await self._obey_request_cancellation(work)
-        self._over = True
-        await workflow.wait_condition(workflow.all_handlers_finished)
+            await self._finish(work)
         if work.exception() is None and self._continue:
             workflow.continue_as_new(args=[{"id": self._push_id}])
         result = work.result()
         if cancelled and result.verdict == "cancelled":
             raise asyncio.CancelledError  # so that Temporal shows the push as Canceled
         return result
+
+    async def _finish(self, work: asyncio.Task[PushResult]) -> None:
+        """The work, then the words that came meanwhile: one that goes on as new still obeys them."""
+        await workflow.wait_condition(work.done)
+        self._over = not self._continue
+        await workflow.wait_condition(workflow.all_handlers_finished)
 
     # ── the work ──────────────────────────────────────────────────────────────────────────────────
 
@@ -248,7 +253,7 @@ class PushWorkflow(Steered):
 
     async def _obey_request_cancellation(self, work: asyncio.Task[PushResult]) -> None:
         await workflow.wait_condition(lambda: self._push is not None or work.done())
-        if not work.done():
+        if self._continue or not work.done():
             reason = workflow.cancellation_reason() or "cancellation requested"
             await self._say_by_clarion("close", {"verdict": "cancelled", "reason": reason})
             for task in self._children.values():
