@@ -155,13 +155,21 @@ def _list(noun: str) -> Any:
                 line.app,
                 line.title or "",
                 state,
-                "" if line.closed_at or line.hold == "none" else line.hold,
+                "" if line.closed_at else _hold(line),
                 moment(line.send_at),
             )
         Console().print(table)
 
     list.__doc__ = "The latest, newest first."
     return list
+
+
+def _hold(line: report.PushLine) -> str:
+    """Who holds it and why: what clarion itself has paused waits for a person."""
+    if line.hold == "none":
+        return ""
+    by = f" by {line.hold_by}" if line.hold_by else ""
+    return f"{line.hold}{by}" + (f": {line.hold_reason}" if line.hold_reason else "")
 
 
 def _show(noun: str) -> Any:

@@ -44,6 +44,8 @@ class PushLine:
     title: str | None
     phase: str
     hold: str
+    hold_by: str | None
+    hold_reason: str | None
     verdict: str | None
     send_at: datetime
     closed_at: datetime | None

@@ -44,7 +44,7 @@ select
     when p.started_at is null then 'scheduled'
     else 'running'
   end as phase,
-  p.hold, p.verdict, p.send_at, p.closed_at
+  p.hold, p.hold_by, p.hold_reason, p.verdict, p.send_at, p.closed_at
 from push p join app a using (app_no)
 where ($1::text is null or a.name = $1)
   and (not $2 or p.closed_at is null)

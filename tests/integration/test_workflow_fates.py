@@ -166,9 +166,9 @@ async def test_a_lost_push_is_paused_and_resumed(engine: Engine) -> None:
     await asyncio.sleep(1)
 
     assert push.handle.workflow_id in lost
-    row = await push.row("hold_by, hold_reason")
-    assert tuple(row) == ("clarion", "its workflow has ended (terminated): resume starts it again")
-    assert (await listed(engine, push)).hold == "paused"
+    line = await listed(engine, push)
+    assert (line.hold, line.hold_by) == ("paused", "clarion")
+    assert line.hold_reason == "its workflow has ended (terminated): resume starts it again"
     assert await push.counts() == before
     assert await watch(engine) == []
 
