@@ -15,7 +15,7 @@ import asyncio
 import csv
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +28,7 @@ import orjson
 from clarion.errors import BadInput, BadRegistration
 from clarion.store.apps import App
 from clarion.store.database import Database
-from clarion.store.devices import REFUSED, Registered, without_duplicates, write
+from clarion.store.devices import REFUSED, Registered, take_in, without_duplicates, write
 from clarion.store.intake import FIELDS, Intake, Row
 from clarion.store.locales import Locales
 
@@ -38,6 +38,8 @@ LINE_BYTES: Final = 256 * 1024
 Format = Literal["jsonl", "csv"]
 Lines = Iterator[tuple[int, dict[str, Any] | str]]
 """Line number, and the fields or why they cannot be read."""
+Store = Callable[[Database, Locales, int, datetime, Sequence[Row]], Awaitable[tuple[Registered, list[Row]]]]
+"""What writes rows; those that it has left come back."""
 
 
 @dataclass(slots=True)
@@ -103,6 +105,12 @@ async def import_devices(
     return importing.done(time.monotonic() - started)
 
 
+async def _write(
+    db: Database, locales: Locales, app_no: int, stamp: datetime, rows: Sequence[Row]
+) -> tuple[Registered, list[Row]]:
+    return await write(db, locales, app_no, stamp, rows), []
+
+
 @dataclass(slots=True)
 class _Piece:
     lines: int
@@ -156,12 +164,13 @@ class _Import:
         self.report.bad_locales = self._intake.bad_locales
         return self.report
 
-    async def _store(self, numbered: Sequence[tuple[int, Row]]) -> None:
+    async def _store(self, numbered: Sequence[tuple[int, Row]], store: Store | None = None) -> None:
         """Write rows; what the database refuses is narrowed down to the one line that it is about."""
+        store = store or take_in
         rows, dropped = without_duplicates([row for _, row in numbered])
         try:
-            done = await self._db.persist(
-                lambda: write(self._db, self._locales, self._intake.app_no, self._stamp, rows),
+            done, rest = await self._db.persist(
+                lambda: store(self._db, self._locales, self._intake.app_no, self._stamp, rows),
                 patience=self._patience,
             )
         except REFUSED as error:
@@ -169,11 +178,14 @@ class _Import:
                 self._reject(numbered[0][0], f"the database refuses it: {type(error).__name__}")
                 return
             middle = len(numbered) // 2
-            await self._store(numbered[:middle])
-            await self._store(numbered[middle:])
+            await self._store(numbered[:middle], store)
+            await self._store(numbered[middle:], store)
         else:
             self.report.add(done)
             self.report.duplicate += dropped
+            if rest:
+                lines = {(row.lane, row.digest): number for number, row in numbered}
+                await self._store([(lines[row.lane, row.digest], row) for row in rest], _write)
 
     def _reject(self, number: int, reason: str) -> None:
         self.report.reject(number, reason)

@@ -2,6 +2,10 @@
 select inserted, updated, duplicate, numbers
 from register($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19);
 
+-- name: take_in
+select inserted, updated, duplicate, rest
+from take_in($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18);
+
 -- name: seen
 with d as (
   update device set last_active = now(), updated_at = now() where app_no = $1 and installation = $2

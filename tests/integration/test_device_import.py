@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import random
 import resource
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from clarion.errors import BadInput
 from clarion.seal import Seal
-from clarion.store import device_import
+from clarion.store import device_import, devices
 from clarion.store.apps import App
 from clarion.store.database import Database
 from clarion.store.device_import import ImportReport, import_devices
@@ -277,3 +278,83 @@ async def test_memory_does_not_grow_with_the_file(db: Database, app: App, tmp_pa
     assert counted(report)[3] == 20_000
     assert len(report.shown) == device_import.SHOWN
     assert after - before < 8_000  # KB
+
+
+async def everything(db: Database) -> list[tuple[Any, ...]]:
+    """All that an import writes, but for numbers and moments."""
+    rows = await db.fetch(
+        "select r.lane, r.token, u.user_id, u.tags, u.attributes, o.user_id, d.installation, d.platform, "
+        "d.app_version, d.version, d.model, d.locale, d.zone, r.kind, r.status, "
+        "d.last_active < now() - interval '1 day', r.registered_at < now() - interval '1 day' "
+        "from registration r join device d using (device_no) "
+        "join usr u on u.user_no = r.user_no join usr o on o.user_no = d.user_no order by r.lane, r.token"
+    )
+    return [tuple(row) for row in rows]
+
+
+def any_file(chance: random.Random) -> list[dict[str, Any]]:
+    """60 lines from a small world, in which from file to file everything changes hands."""
+    owner = {n: chance.randrange(30) for n in range(25)}
+    tags = {n: [chance.choice("abc")] for n in range(30)}
+    lines = []
+    for _ in range(60):
+        place = chance.randrange(25)
+        line = phone(chance.randrange(40), user_id=f"u{owner[place]}", installation=f"phone {place}")
+        fields = {
+            "kind": chance.choice(["alert", "voip"]),
+            "app_version": f"{chance.randrange(1, 4)}.0",
+            "zone": chance.choice(["Asia/Tokyo", "Europe/Oslo"]),
+            "tags": tags[owner[place]],
+            "attributes": {"n": owner[place]},
+            "last_active": "2026-01-02T03:04:05Z",
+        }
+        lines.append(line | {name: value for name, value in fields.items() if chance.random() < 0.6})
+    return lines
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_the_fast_way_and_the_thorough_one_agree(
+    db: Database, app: App, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Files in which phones change hands, tokens and names: what stands there after them is the same."""
+    chance = random.Random(seed)
+    files = [any_file(chance) for _ in range(4)]
+    monkeypatch.setattr(device_import, "PIECE", 25)
+    results = []
+    for store in (devices.take_in, device_import._write):
+        monkeypatch.setattr(device_import, "take_in", store)
+        await db.execute("truncate usr, device, registration")
+        counts = []
+        for lines in [*files, files[-1]]:
+            report = await import_devices(db, app, jsonl(lines))
+            counts.append(report.lines - report.rejected)
+            await db.execute(
+                "update registration set status = 3, retired_at = now() - interval '1 h' where token ~ '7$'"
+            )
+        results.append((counts, await everything(db)))
+    fast, thorough = results
+
+    assert fast[1]
+    assert fast[0] == thorough[0]
+    for one, other in zip(fast[1], thorough[1], strict=True):
+        assert one == other
+
+
+async def test_a_line_that_is_not_plain_is_left_with_its_phone(db: Database, app: App) -> None:
+    """Among many plain ones: a phone that changed hands, one with a new token, one token that moved."""
+    await import_devices(db, app, jsonl(phone(n, installation=f"p{n}") for n in range(50)))
+    numbers = await db.fetch("select token, registration_no from registration")
+    lines = [phone(n, installation=f"p{n}") for n in range(60)]
+    lines[3] = phone(3, installation="p3", user_id="another")
+    lines[4] = phone(1_004, user_id="u4", installation="p4")
+    lines[5] = phone(5, installation="p1005")
+    report = await import_devices(db, app, jsonl(lines))
+
+    assert counted(report) == (10, 50, 0, 0)
+    stored = await tokens(db)
+    assert ("another", f"{3:064x}") in stored
+    assert ("u3", f"{3:064x}") not in stored
+    assert ("u4", f"{1_004:064x}") in stored
+    now = await db.fetch("select token, registration_no from registration")
+    changed = {tuple(row) for row in numbers} - {tuple(row) for row in now}
+    assert {token for token, _ in changed} == {f"{4:064x}"}
