@@ -210,10 +210,11 @@ def lanes_to_json(lanes: Mapping[str, Lane]) -> Json:
 
 def lanes_from_json(lanes: Json) -> dict[str, Lane]:
     """Lanes as a dealer before left them; fields of another release are left out."""
-    return {key: _lane(fields) for key, fields in lanes.items()}
+    return {key: lane_from_json(fields) for key, fields in lanes.items()}
 
 
-def _lane(fields: Json) -> Lane:
+def lane_from_json(fields: Json) -> Lane:
+    """One lane as a dealer left it."""
     known = {name: _unlimited(value) for name, value in fields.items() if name in Lane.__slots__}
     return Lane(**known | {"second": Totals(*fields["second"])})
 

@@ -11,6 +11,8 @@ import asyncpg
 from clarion.errors import NotFound
 from clarion.model.command import LaneProgress, PushProgress
 from clarion.model.ledger import Hold, Reason, State
+from clarion.quota.exchange import lane_from_json
+from clarion.quota.learn import cooling
 from clarion.store.database import Database
 from clarion.store.push import find
 from clarion.store.sql import beside
@@ -142,9 +144,18 @@ def _lane(row: asyncpg.Record) -> LaneProgress:
         lane=row["lane"],
         provider=row["provider"] or "",
         blocked=reason_name(row["blocked_reason"], row["blocked_name"]) if row["blocked"] else None,
+        cooling=_cooling(row),
         senders=row["senders"],
         **{name: int(row[name]) for name in _COUNTS},
     )
+
+
+def _cooling(row: asyncpg.Record) -> bool:
+    """Whether the quota keeps the lane slow for now: a provider has asked for it, or answers badly."""
+    if row["learned"] is None:
+        return False
+    lane = lane_from_json(row["learned"])
+    return lane.closed > row["clock"] or cooling(lane, row["ceiling"])
 
 
 def reason_name(number: int, name: str | None) -> str:

@@ -21,6 +21,8 @@ select
     where w.seen_at > now() - interval '15 s'
       and 'send-' || c.provider || case p.priority when 1 then '-high' else '' end = any (w.queues)
   ) as senders,
+  c.ceiling, clock() as clock,
+  (select d.lanes->(p.app_no || '.' || l.lane) from dealer d where d.dealt_at > clock() - 5) as learned,
   l.*
 from push p
 left join push_counts l on l.push_no = p.push_no

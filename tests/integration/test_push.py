@@ -16,6 +16,8 @@ from clarion.model.audience import Audience
 from clarion.model.ledger import Code, Hold, State
 from clarion.model.message import Message, Text
 from clarion.model.spec import PushSpec
+from clarion.quota.exchange import PostgresBoard
+from clarion.quota.learn import Lane
 from clarion.senders.check import check_message
 from clarion.store import content, report
 from clarion.store import push as pushes
@@ -456,6 +458,35 @@ async def test_progress_has_a_word_for_every_phase(db: Database) -> None:
     await pushes.close_push(db, push_no)
     closed = await report.progress(db, push_no)
     assert (closed.phase, closed.verdict, closed.total("cancelled")) == ("closed", "cancelled", 3)
+
+
+@pytest.mark.parametrize(
+    ("known", "cools"),
+    [
+        ({"rate": 0.1}, True),
+        ({"rate": 900.0, "learned": 1_000.0}, False),
+        ({"rate": 400.0, "learned": 1_000.0}, True),
+        ({"rate": 1_000.0, "closed": 30.0}, True),
+        ({"rate": 1_000.0, "closed": -1.0}, False),
+    ],
+    ids=["outage", "almost at its top", "half of its top", "Retry-After", "Retry-After is over"],
+)
+async def test_progress_says_that_a_lane_is_cooling(db: Database, known: dict[str, Any], cools: bool) -> None:
+    """What the dealer has learned of one lane is shown at that one, while somebody deals."""
+    ground = await Ground.lay(db, 4, lane="1 + g % 2")
+    push_no = await ground.frozen()
+    await db.execute("update credential set ceiling = 1000")
+    board = PostgresBoard(db)
+    post = await board.take_over()
+    assert post is not None
+    if "closed" in known:
+        known = known | {"closed": post.clock + known["closed"]}
+    lanes = {f"{ground.app_no}.1": Lane(**known), f"{ground.app_no}.2": Lane(rate=1_000.0)}
+    assert await board.write(post.epoch, post.number + 1, lanes, {})
+
+    assert [lane.cooling for lane in (await report.progress(db, push_no)).lanes] == [cools, False]
+    await db.execute("update dealer set dealt_at = dealt_at - 60")
+    assert [lane.cooling for lane in (await report.progress(db, push_no)).lanes] == [False, False]
 
 
 async def test_why_there_is_nothing_for_a_user(db: Database) -> None:
