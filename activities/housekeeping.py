@@ -1,7 +1,8 @@
 """What runs every minute beside the work, in one control process at a time.
 
-Partitions for the days to come, quota rows of processes that are gone, retire queues that nobody works off,
-and the watch: an open push or campaign without a running workflow is paused, by clarion, with the reason.
+Partitions for the days to come, those of days past retention, quota rows of processes that are gone, retire
+queues that nobody works off, and the watch: an open push or campaign without a running workflow is paused,
+by clarion, with the reason.
 Nothing is sent again by itself: a person resumes it, which starts its workflow again.
 """
 
@@ -28,7 +29,7 @@ from clarion.model.ledger import Hold
 from clarion.quota import exchange
 from clarion.store import campaign as campaigns
 from clarion.store import push as pushes
-from clarion.store import running
+from clarion.store import retention, running
 from clarion.store.database import Database, is_away
 
 log = structlog.get_logger("clarion.housekeeping")
@@ -52,8 +53,9 @@ class _Open:
 class Housekeeping:
     """One round a minute, by whoever holds the lock."""
 
-    def __init__(self, db: Database, client: Client) -> None:
+    def __init__(self, db: Database, client: Client, *, retention_days: int = 30) -> None:
         self._db, self._client = db, client
+        self._retention_days = retention_days
 
     async def run(self) -> None:
         """Keep house until cancelled, whatever fails."""
@@ -76,6 +78,8 @@ class Housekeeping:
                 for push_no in await running.to_retire(self._db, RETIRE_PUSHES):
                     await retire(self._db, push_no)
                 await self.watch()
+                if dropped := await retention.drop_old(self._db, self._retention_days):
+                    log.info("past retention", dropped=dropped)
         return mine
 
     async def watch(self) -> list[str]:

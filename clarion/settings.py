@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     key_file: Path | None = None
     data: Path | None = None
     home: Path | None = None
+    retention_days: int = Field(default=30, ge=1, le=36_500)  # how long the rows of closed pushes are kept
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
     temporal_address: str | None = Field(default=None, validation_alias="TEMPORAL_ADDRESS")

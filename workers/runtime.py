@@ -232,7 +232,7 @@ class Process:
         workers = [self._worker(client, db, queue) for queue in self.queues]
         self._spawn(self._say_seen(db, number))
         if names.BULK_QUEUE in self.queues:
-            self._spawn(Housekeeping(db, client).run())
+            self._spawn(Housekeeping(db, client, retention_days=self._settings.retention_days).run())
             self._spawn(Backlog(db).run())
         if self._page is not None:
             self._spawn(self._page.delay.watch())

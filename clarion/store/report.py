@@ -221,6 +221,8 @@ def _fate(row: asyncpg.Record) -> Fate:
 async def _why_none(db: Database, user_no: int, push_no: int) -> str:
     row = await db.fetchrow(SQL.why_not, user_no, push_no)
     assert row is not None
+    if row["past_retention"]:
+        return "the deliveries of this push are past retention and gone: only its totals are kept"
     if row["not_planned"]:
         return "the push has not started: its audience is not chosen yet"
     if row["other_slice"]:

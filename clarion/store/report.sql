@@ -25,7 +25,15 @@ select
   (select d.lanes->(p.app_no || '.' || l.lane) from dealer d where d.dealt_at > clock() - 5) as learned,
   l.*
 from push p
-left join push_counts l on l.push_no = p.push_no
+left join lateral (
+  select * from push_counts n where n.push_no = p.push_no
+  union all -- past retention the batches are gone; what they came to is kept
+  select p.push_no, kept.*
+  from jsonb_to_recordset(p.result->'lanes') kept (
+    lane smallint, audience bigint, planned bigint, retry bigint, accepted bigint, rejected bigint,
+    suppressed bigint, expired bigint, cancelled bigint, dead bigint, in_doubt bigint, redo bigint, maybe bigint)
+  where p.closed_at is not null and not exists (select from batch b where b.push_no = p.push_no)
+) l on true
 left join credential c on c.app_no = p.app_no and c.lane = l.lane
 left join credential_state s on s.app_no = p.app_no and s.lane = l.lane
 left join reason n on n.reason_no = s.reason
@@ -110,7 +118,9 @@ select
     coalesce((p.spec->'audience'->'slice'->>'end')::int, 1000000)), false) as other_slice,
   not exists (
     select from registration r
-    where r.user_no = $1 and r.kind = p.kind and r.status = 1) as no_registration
+    where r.user_no = $1 and r.kind = p.kind and r.status = 1) as no_registration,
+  jsonb_array_length(coalesce(p.result->'lanes', '[]')) > 0
+    and not exists (select from batch b where b.push_no = p.push_no) as past_retention
 from push p, usr u
 where p.push_no = $2 and u.user_no = $1
 
