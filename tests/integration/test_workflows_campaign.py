@@ -284,6 +284,11 @@ async def test_a_waiting_campaign_continues_as_new(
         assert (await campaign.push().row("pace"))["pace"] == 10_024
         words = await db.fetch("select what, count(*) from audit where campaign_id = 'patient' group by 1")
         assert held.hold == "paused"
-        assert {row["what"]: row["count"] for row in words} == {"set": 24, "pause": 21, "resume": 21, "approve": 1}
+        assert {row["what"]: row["count"] for row in words} == {
+            "set": 24,
+            "pause": 21,
+            "resume": 21,
+            "approve": 1,
+        }
     await db.close()
     await databases.drop(url)
