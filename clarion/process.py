@@ -183,7 +183,12 @@ class SenderProcess:
         self, push_no: int, batch: int, *, lease: float, beat: Callable[[], None], stop: attempt.Stop
     ) -> attempt.AttemptResult:
         """One attempt at one batch; see `clarion.attempt`. It is one span of a trace."""
-        with tracer.start_as_current_span("Attempt", kind=trace.SpanKind.CLIENT) as span:
+        with tracer.start_as_current_span(
+            "Attempt",
+            kind=trace.SpanKind.CLIENT,
+            record_exception=False,  # a foreign text may carry a row or a token
+            set_status_on_exception=False,
+        ) as span:
             result = await attempt.attempt(self, push_no, batch, lease=lease, beat=beat, stop=stop)
             span.set_attributes(
                 {"clarion.push_no": push_no, "clarion.batch": batch, "clarion.why": result.why}
