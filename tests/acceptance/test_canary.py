@@ -204,6 +204,10 @@ def deployed() -> dict[str, set[str]]:
 
 async def test_rules_and_dashboard_ask_for_metrics_that_there_are(told: Field) -> None:
     """Each name stands on a page of the running stack, but the count of failures that there were none of."""
+    await told.stack.sandbox("POST", "/dead", {"share": 0.02, "seed": 2})
+    push = await told.start()
+    await closed(told.stack, push.id)
+    await told.stack.sandbox("POST", "/clear")
     there = {
         line.split(b"{")[0].split(b" ")[0].decode()
         for page in pages(told.stack).values()
@@ -257,6 +261,10 @@ async def test_no_canary_is_found_anywhere(told: Field, collector: Collector) ->
         if one.encode() in text
     ] == []
     _is_one_trace(collector)
+    # The search finds what is there: ids travel everywhere, and the canaries reached their phones.
+    assert sum(b"canary-push" in text for text in places.values()) > 5
+    assert b"canary-push" in places["spans"]
+    assert FCM_TOKEN.encode() in stack.log.read_bytes()
 
 
 def _exporter(collector: Collector) -> Any:
