@@ -23,6 +23,7 @@ from temporalio.client import (
     Client,
     Interceptor,
     WorkflowExecutionStatus,
+    WorkflowFailureError,
     WorkflowHandle,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
@@ -35,7 +36,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from clarion import limits, names
 from clarion.clock import SYSTEM_CLOCK
-from clarion.errors import AlreadyExists, BadInput, BadSpec, CommandRefused, NotFound, StackUnavailable
+from clarion.errors import (
+    AlreadyExists,
+    BadInput,
+    BadSpec,
+    ClarionError,
+    CommandRefused,
+    NotFound,
+    StackUnavailable,
+)
 from clarion.model.base import Model
 from clarion.model.campaign import CampaignProgress
 from clarion.model.command import (
@@ -57,6 +66,7 @@ from clarion.model.command import (
 )
 from clarion.model.message import Message
 from clarion.model.spec import CampaignSpec, PushSpec
+from clarion.model.topic import TopicChange, TopicChanged, TopicSend, TopicSent
 from clarion.store import content
 from clarion.store import retry as retries
 from clarion.store.database import Database
@@ -172,6 +182,45 @@ class Clarion:
     def push(self, id: str) -> PushHandle:
         """A handle on a push, running or not."""
         return PushHandle(self, id, names.push_workflow_id(id))
+
+    # ── FCM topics ────────────────────────────────────────────────────────────────────────────────
+
+    async def send_topic(self, send: TopicSend, *, id: str | None = None) -> TopicSent:
+        """Send a message to an FCM topic or condition; when it returns, Google has taken or refused it.
+
+        The same id again is the same send, and is answered alike. Raises BadSpec, NotFound, AlreadyExists
+        (the id was used for something else), CommandRefused (the credential) and ClarionError: not now.
+        """
+        if self.db is not None and send.message is not None:
+            reference = await content.store_message(self.db, send.app, send.message)
+            send = send.model_copy(update={"message": None, "content": reference})
+        return await self._topic(names.TOPIC_SEND_WORKFLOW, id, send, TopicSent)
+
+    async def subscribe(self, change: TopicChange, *, id: str | None = None) -> TopicChanged:
+        """Subscribe users' FCM registrations to a topic, or unsubscribe them: up to 1,000 users a call.
+
+        Raises as `send_topic` does; what Google refuses of single registrations is in the answer.
+        """
+        return await self._topic(names.TOPIC_CHANGE_WORKFLOW, id, change, TopicChanged)
+
+    async def _topic(self, workflow: str, id: str | None, word: Model, kind: type[T]) -> T:
+        workflow_id = names.topic_workflow_id(id or str(uuid4()))
+        try:
+            answer: T = await self.temporal.execute_workflow(
+                workflow,
+                word,
+                id=workflow_id,
+                task_queue=names.CONTROL_QUEUE,
+                task_timeout=TASK_TIMEOUT,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                result_type=kind,
+            )
+        except WorkflowFailureError as error:
+            raise _failed(error) from None
+        except RPCError as error:
+            raise _unavailable(error) from error
+        return answer
 
     async def _store(self, spec: Spec, users: Iterable[str] | None) -> Spec:
         """Content and lists into the store, references into the spec."""
@@ -567,6 +616,15 @@ async def _query(workflow: WorkflowHandle[Any, Any], result_type: type[T]) -> T:
         if error.status is RPCStatusCode.NOT_FOUND:
             raise NotFound(f"{workflow.id} is not known to Temporal") from error
         raise _unavailable(error) from error
+
+
+def _failed(error: WorkflowFailureError) -> ClarionError:
+    """Why a short workflow failed, as the exception that its activity raised."""
+    cause = error.cause
+    if not isinstance(cause, ApplicationError):
+        return ClarionError(f"it did not end by itself: {type(cause).__name__}")
+    kinds = {kind.__name__: kind for kind in (BadInput, BadSpec, NotFound, AlreadyExists, CommandRefused)}
+    return kinds.get(cause.type or "", ClarionError)(cause.message)
 
 
 def _with_id(spec: Spec, id: str | None) -> Spec:

@@ -49,6 +49,8 @@ SENDER_GONE: Final = 15.0  # a process not seen for so long serves no queue
 WORKER_SEEN_EVERY: Final = 5.0
 
 HOUSEKEEPING_EVERY: Final = 60.0
+TOPIC_TIMEOUT: Final = 120.0  # one try of a word to an FCM topic ...
+TOPIC_PATIENCE: Final = 600.0  # ... and all of them
 WATCH_GRACE: Final = 10.0  # a push opened just now is given its workflow
 
 # Temporal. No business time in any of these: deadlines live in the control row.
@@ -73,6 +75,7 @@ INLINE_USERS: Final = 100
 APNS_PAYLOAD: Final = 4_096
 APNS_VOIP_PAYLOAD: Final = 5_120
 FCM_PAYLOAD: Final = 4_096
+FCM_TOPIC_PAYLOAD: Final = 2_048  # to a topic or condition
 WEBPUSH_PLAINTEXT: Final = 3_993
 TOKEN_BYTES: Final = 8_192
 

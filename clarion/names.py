@@ -9,10 +9,13 @@ from uuid import UUID
 CAMPAIGN_WORKFLOW: Final = "CampaignWorkflow"
 PUSH_WORKFLOW: Final = "PushWorkflow"
 BATCH_WORKFLOW: Final = "BatchWorkflow"
+TOPIC_SEND_WORKFLOW: Final = "TopicSendWorkflow"
+TOPIC_CHANGE_WORKFLOW: Final = "TopicChangeWorkflow"
 
 CONTROL_QUEUE: Final = "control"  # workflow tasks
 OPS_QUEUE: Final = "ops"  # short activities: commands, next_work, quota
 BULK_QUEUE: Final = "bulk"  # long ones: freeze, retire, close, housekeeping
+TOPIC_QUEUE: Final = "fcm-topics"  # words to FCM topics: served by the senders of FCM
 
 ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~@:-]{0,127}$")
 
@@ -42,6 +45,11 @@ def campaign_workflow_id(campaign_id: str) -> str:
 def push_workflow_id(push_id: str) -> str:
     """The workflow id of a push."""
     return f"push/{push_id}"
+
+
+def topic_workflow_id(id: str) -> str:
+    """The workflow id of a word to an FCM topic."""
+    return f"topic/{id}"
 
 
 def batch_workflow_id(push_id: str, batch: int) -> str:

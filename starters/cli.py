@@ -29,6 +29,7 @@ NOUNS: Final[tuple[str, ...]] = (
     "users",
     "campaign",
     "push",
+    "fcm",
     "workers",
 )
 

@@ -40,6 +40,7 @@ from activities.housekeeping import Housekeeping
 from activities.quota import Quota
 from activities.registrations import Registrations
 from activities.send import Sending
+from activities.topics import Topics
 from activities.work import Work
 from clarion import limits, names, tracing
 from clarion.errors import StackUnavailable
@@ -58,13 +59,15 @@ from workflows.batch import BatchWorkflow
 from workflows.campaign import CampaignWorkflow
 from workflows.payloads import Forgiving
 from workflows.push import PushWorkflow
+from workflows.topic import TopicChangeWorkflow, TopicSendWorkflow
 
 log = structlog.get_logger("clarion.workers")
 T = TypeVar("T")
 
-WORKFLOWS = [CampaignWorkflow, PushWorkflow, BatchWorkflow]
+WORKFLOWS = [CampaignWorkflow, PushWorkflow, BatchWorkflow, TopicSendWorkflow, TopicChangeWorkflow]
 OPS_SLOTS = 40
 BULK_SLOTS = 16
+TOPIC_SLOTS = 4
 RETRY = 1.0  # seconds between two tries to reach a server at the start
 
 # Imported once, not again for every workflow run; the modules of the workflows themselves stay inside.
@@ -176,6 +179,12 @@ def bulk_worker(client: Client, db: Database) -> Worker:
     return activity_worker(client, names.BULK_QUEUE, activities, slots=BULK_SLOTS)
 
 
+def topic_worker(client: Client, topics: Topics) -> Worker:
+    """Words to FCM topics, in slots of their own: they do not wait behind batches."""
+    activities: list[Callable[..., Any]] = [topics.send_topic, topics.change_topic]
+    return activity_worker(client, names.TOPIC_QUEUE, activities, slots=TOPIC_SLOTS)
+
+
 def send_worker(client: Client, task_queue: str, sending: Sending, slots: PoliteSlots) -> Worker:
     """Sends of one provider and priority. It asks for one batch at a time: polling is a race."""
     return Worker(
@@ -200,6 +209,7 @@ class Process:
         self._stack, self._settings = stack, settings
         self._stop = asyncio.Event()
         self._sending: Sending | None = None
+        self._topics: Topics | None = None
         self._board: Database | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._made: Runtime | None = None
@@ -230,6 +240,8 @@ class Process:
     async def _serve(self, client: Client, db: Database, number: int) -> None:
         process = await self._sender_process(db, number)
         workers = [self._worker(client, db, queue) for queue in self.queues]
+        if self._topics is not None:
+            workers.append(topic_worker(client, self._topics))
         self._spawn(self._say_seen(db, number))
         if names.BULK_QUEUE in self.queues:
             self._spawn(Housekeeping(db, client, retention_days=self._settings.retention_days).run())
@@ -276,9 +288,12 @@ class Process:
         permits = Permits(
             PostgresBoard(self._board), number, urgent=any(queue.endswith("-high") for queue in queues)
         )
+        senders = self._senders(db, queues)
+        if names.send_queue("fcm") in queues:
+            self._topics = Topics(db, senders, self._stack.seal(self._settings))
         process = SenderProcess(
             db,
-            self._senders(db, queues),
+            senders,
             permits,
             number,
             await Reasons.load(db),

@@ -50,6 +50,19 @@ def read_start(kind: type[Spec], prefix: str, workflow_id: str, inputs: Sequence
         raise _refuse("BadSpec", first_words(error, "spec")) from None
 
 
+def read_topic(kind: type[Words], workflow_id: str, inputs: Sequence[Any]) -> tuple[str, Words]:
+    """The id and the word of a workflow `topic/{id}`. Raises ApplicationError."""
+    id = workflow_id.removeprefix("topic/")
+    if id == workflow_id or not ID_PATTERN.match(id):
+        raise _refuse("BadWorkflowId", f"the workflow id must be topic/ and an id of {ID_PATTERN.pattern}")
+    if len(inputs) != 1 or not isinstance(inputs[0], dict):
+        raise _refuse("BadSpec", f"start with one JSON object, a {kind.__name__}")
+    try:
+        return id, _as_json(kind, inputs[0])
+    except ValidationError as error:
+        raise _refuse("BadSpec", first_words(error, "input")) from None
+
+
 def read_words(kind: type[Words], given: Any, *, short: str) -> Words:
     """The input of an update: an object, nothing, or just the value of the field `short`, as people type it.
 

@@ -122,6 +122,22 @@ class FcmSender(LinkSender):
         except ConnectionError:
             self.refuse(key, answered)
 
+    def post_body(self, key: int, body: bytes, answered: Answered) -> None:
+        """Frame a request whose target stands in the body already: a topic or a condition."""
+        link = self._link
+        if link is None:
+            self.refuse(key, answered)
+            return
+        try:
+            link.post((key, answered), self._path, b"", body)
+        except ConnectionError:
+            self.refuse(key, answered)
+
+    @property
+    def access(self) -> Access:
+        """Where its requests go, and what authorizes them."""
+        return self._access
+
 
 def oauth_authorization(
     around: Surroundings, credential: Credential, tls: ssl.SSLContext

@@ -34,14 +34,14 @@ _COLOUR: Final = re.compile(r"#[0-9A-Fa-f]{6}")
 _LONGEST: Final = 2_419_200
 
 
-def renderings(push: PushFacts, message: Message, now: float) -> Renderings:
+def renderings(push: PushFacts, message: Message, now: float, *, limit: int = FCM_PAYLOAD) -> Renderings:
     """What stands behind the token, one rendering per language. Raises BadSpec."""
     _check(message)
     data = data_strings(message.data)
 
     def rendered(texts: Compiled) -> Rendering:
         tree = _message(push, message, texts, data, now)
-        rendering = render(tree, FCM_PAYLOAD, head=_BEHIND_TOKEN, tail=_TAIL)
+        rendering = render(tree, limit, head=_BEHIND_TOKEN, tail=_TAIL)
         rendering.exempt(rendering.fixed - _counted(tree))
         payload = tree.get("apns", {}).get("payload")
         if payload is not None and render(_object(payload, "fcm.apns.payload"), APNS_PAYLOAD).excess:
