@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -160,12 +161,19 @@ def _progress(quiet: bool) -> Iterator[Callable[[ImportReport], None]]:
     if quiet or not console.is_terminal:
         yield lambda report: None
         return
-    columns = (TextColumn("{task.completed:,} lines, {task.fields[rate]:,.0f}/s"), TimeElapsedColumn())
+    columns = (TextColumn("{task.fields[words]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("import", total=None, rate=0.0)
-        yield lambda report: progress.update(
-            task, completed=report.lines, rate=report.lines / max(report.seconds, 0.001)
-        )
+        task = progress.add_task("import", total=None, words="reading")
+        yield lambda report: progress.update(task, words=_pace(report))
+
+
+def _pace(report: ImportReport) -> str:
+    """How far it is, how fast it goes, and how long it will take at that."""
+    words = f"{report.lines:,} lines, {report.lines / max(report.seconds, 0.001):,.0f}/s"
+    if not report.share:
+        return words
+    left = timedelta(seconds=round(report.seconds * (1 / report.share - 1)))
+    return f"{words}, {report.share:.0%}, {left} left"
 
 
 def _show_report(report: ImportReport) -> None:

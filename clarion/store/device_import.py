@@ -1,7 +1,8 @@
 """Bulk import of devices from a file of any size, in bounded pieces and constant memory.
 
-Pieces are written one after another, each in one statement and one transaction, while the next one is read:
-the file may be given again after a crash. Of several lines that mean the same address (the same token, or
+A piece is written in one transaction, and what is not plain in it in another, while the next one is read; two
+pieces at once if they name different users, installations and tokens. The file may be given again after a
+crash. Of several lines that mean the same address (the same token, or
 the same installation, credential and kind) the last one counts, wherever they stand; each of the others is
 a duplicate. Every line is counted once: inserted + updated + duplicate + rejected = lines.
 
@@ -13,10 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gc
 import io
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -34,6 +37,7 @@ from clarion.store.locales import Locales
 
 PIECE: Final = 5_000  # lines a statement
 SHOWN: Final = 100  # rejected lines that a report keeps; all of them go to `on_rejected`
+COLLECT_AFTER: Final = 100_000  # new objects; a piece is rows without cycles, looking for some is a quarter
 LINE_BYTES: Final = 256 * 1024
 Format = Literal["jsonl", "csv"]
 Lines = Iterator[tuple[int, dict[str, Any] | str]]
@@ -54,6 +58,7 @@ class ImportReport:
     bad_zones: int = 0  # stored without a zone
     bad_locales: int = 0  # stored without a locale
     seconds: float = 0.0
+    share: float | None = None  # of the file's bytes that are stored; None: its size is not known
     reasons: dict[str, int] = field(default_factory=dict)  # of rejected lines
     shown: list[tuple[int, str]] = field(default_factory=list)  # the first of them: line number, reason
     ignored: set[str] = field(default_factory=set)  # names of fields that mean nothing here
@@ -91,18 +96,34 @@ async def import_devices(
     intake = await Intake.load(db, app)
     importing = _Import(db, await Locales.load(db), intake, on_rejected, patience)
     started = time.monotonic()
-    with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+    with _rarely_collected(), source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        size = os.fstat(file.fileno()).st_size if isinstance(source, Path) else 0
         lines = _lines(file, format or _format(source, file), importing.report)
         reading = asyncio.create_task(asyncio.to_thread(importing.read, lines))
+        writing = _Writing(importing)
         try:
             while piece := await reading:
+                read = file.tell() if size else 0  # nobody reads just now
                 reading = asyncio.create_task(asyncio.to_thread(importing.read, lines))
-                await importing.write(piece)
+                await writing.begin(piece)
                 importing.report.seconds = time.monotonic() - started
+                importing.report.share = min(read / size, 1.0) if size else None
                 on_progress(importing.report)
+            await writing.end()
         finally:
+            await writing.abandon()
             await asyncio.wait([reading])  # a thread cannot be stopped, and the file is still its own
     return importing.done(time.monotonic() - started)
+
+
+@contextmanager
+def _rarely_collected() -> Iterator[None]:
+    usual = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 async def _write(
@@ -116,6 +137,11 @@ class _Piece:
     lines: int
     rows: list[tuple[int, Row]]
     rejected: list[tuple[int, str]]
+    places: set[object] | None  # installations, tokens and users; None: a line says no installation
+
+    def minds(self, other: _Piece) -> bool:
+        """Whether the order of the two may matter: then they are not written at the same time."""
+        return self.places is None or other.places is None or not self.places.isdisjoint(other.places)
 
 
 class _Import:
@@ -137,7 +163,7 @@ class _Import:
 
     def read(self, lines: Lines) -> _Piece | None:
         """The next piece, None at the end."""
-        piece = _Piece(0, [], [])
+        piece = _Piece(0, [], [], None)
         check = self._intake.check
         for number, fields in islice(lines, PIECE):
             piece.lines += 1
@@ -148,6 +174,10 @@ class _Import:
                 piece.rows.append((number, check(fields)))
             except BadRegistration as error:
                 piece.rejected.append((number, str(error)))
+        if all(row.installation for _, row in piece.rows):
+            piece.places = {row.installation for _, row in piece.rows}
+            piece.places.update(row.digest for _, row in piece.rows)
+            piece.places.update((row.user_id for _, row in piece.rows))
         return piece if piece.lines else None
 
     async def write(self, piece: _Piece) -> None:
@@ -190,6 +220,43 @@ class _Import:
     def _reject(self, number: int, reason: str) -> None:
         self.report.reject(number, reason)
         self._on_rejected(number, reason)
+
+
+class _Writing:
+    """Pieces on their way into the database: two at once, if they have nothing in common."""
+
+    def __init__(self, importing: _Import) -> None:
+        self._importing = importing
+        self._now: tuple[_Piece, asyncio.Task[None]] | None = None
+
+    async def begin(self, piece: _Piece) -> None:
+        """Begin to write it; whatever was begun before is written when this returns."""
+        before = self._now
+        if before is not None and piece.minds(before[0]):
+            await before[1]
+            before = None
+        self._now = piece, asyncio.create_task(self._importing.write(piece))
+        if before is not None:
+            try:
+                await before[1]
+            except BaseException:
+                await _stop(before[1])
+                raise
+
+    async def end(self) -> None:
+        """The last piece is written when this returns."""
+        if self._now is not None:
+            await self._now[1]
+
+    async def abandon(self) -> None:
+        """Stop what still runs: something went wrong."""
+        if self._now is not None:
+            await _stop(self._now[1])
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _format(source: Path | BinaryIO, file: BinaryIO) -> Format:

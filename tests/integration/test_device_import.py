@@ -20,6 +20,7 @@ from clarion.store import device_import, devices
 from clarion.store.apps import App
 from clarion.store.database import Database
 from clarion.store.device_import import ImportReport, import_devices
+from starters.devices import _pace
 from tests.support import keys
 from tests.support.keys import stocked_app
 
@@ -338,6 +339,26 @@ async def test_the_fast_way_and_the_thorough_one_agree(
     assert fast[0] == thorough[0]
     for one, other in zip(fast[1], thorough[1], strict=True):
         assert one == other
+
+
+async def test_how_far_it_is(db: Database, app: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file with a size the share that is stored; of a stream nothing can be said."""
+    monkeypatch.setattr(device_import, "PIECE", 1_000)
+    content = jsonl(phone(n) for n in range(3_000))
+    (tmp_path / "a.jsonl").write_bytes(content.getvalue())
+    file: list[float | None] = []
+    stream: list[float | None] = []
+    await import_devices(db, app, tmp_path / "a.jsonl", on_progress=lambda report: file.append(report.share))
+    await import_devices(db, app, content, on_progress=lambda report: stream.append(report.share))
+
+    shares = [share for share in file if share is not None]
+    assert len(shares) == 3
+    assert shares == sorted(shares)
+    assert 0.3 < shares[0] < 0.7
+    assert shares[-1] == 1.0
+    assert stream == [None] * 3
+    report = ImportReport(lines=1_000, seconds=10.0, share=0.25)
+    assert _pace(report) == "1,000 lines, 100/s, 25%, 0:00:30 left"
 
 
 async def test_a_line_that_is_not_plain_is_left_with_its_phone(db: Database, app: App) -> None:
