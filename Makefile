@@ -9,7 +9,7 @@ DEVICES ?= 100000
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo dev histories schema screenshot chromium lock secrets clean
+.PHONY: help env test fast lint format demo dev histories schema lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end"

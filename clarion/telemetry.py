@@ -26,7 +26,7 @@ from time import monotonic
 from typing import Final
 
 BOUNDS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)  # seconds: upper ends of the latency buckets
-TOGETHER: Final = 0.002  # seconds: what leaves so soon after each other is timed together
+TOGETHER: Final = 0.001  # seconds: what leaves so soon after each other is timed together
 PRIORITIES: Final = {1: "high", 3: "normal", 5: "low"}
 STATUSES: Final = ("success", "failed", "suppressed", "expired", "cancelled")
 STATUS_OF: Final = {
@@ -89,10 +89,6 @@ class Stopwatch:
         if not answers:
             return
         now, firsts = self._now(), self._firsts
-        if firsts[-1] <= min(answers):  # all left last, and together
-            self._latency.add(now - self._left_at[-1], len(answers))
-            answers.clear()
-            return
         answers.sort()
         at, n = 0, len(answers)
         while at < n:  # once for each turn that some of them left in

@@ -37,7 +37,6 @@ class Window:
         self.size = size
         self.used = 0
         self.fullest = 0  # most slots ever held at once, those that a running statement gives back aside
-        self._returning = 0
         self._seats: list[Seat] = []
         self._numbers = count()
 
@@ -51,7 +50,6 @@ class Window:
         """The attempt ended: whatever it still holds is free (its batch was released or is fenced)."""
         self._seats.remove(seat)
         self.used -= seat.held
-        self._returning -= seat.returning
         seat.held = seat.want = seat.returning = 0
         self._wake()
 
@@ -81,15 +79,13 @@ class Window:
         seat.want = max(0, seat.want - slots)
         self.used += slots
         seat.returning += returning
-        self._returning += returning
-        self.fullest = max(self.fullest, self.used - self._returning)
+        self.fullest = max(self.fullest, self.used - sum(s.returning for s in self._seats))
 
     def give(self, seat: Seat, slots: int) -> None:
         """Slots back: the outcomes that `take` was told of were committed."""
         seat.held -= slots
         self.used -= slots
         seat.returning -= slots
-        self._returning -= slots
         self._wake()
 
     def _wake(self) -> None:

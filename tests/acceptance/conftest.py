@@ -1,4 +1,4 @@
-"""One stack for all acceptance tests: two senders, control, PostgreSQL, Temporal, the sandbox."""
+"""One stack for all acceptance tests: a sender for each provider, control, the servers, the sandbox."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def queues_of(senders: int) -> dict[str, list[str]]:
     """The processes by name, each with the queues that it serves.
 
     Few lanes in a process mean large statements: its window is shared by the lanes it serves, and a STEP of
-    500 outcomes costs PostgreSQL and asyncpg a third less a row than one of 170. So providers are dealt to
+    500 outcomes costs PostgreSQL and asyncpg a quarter less a row than one of 170. So providers are dealt to
     the processes, and a process serves several only when there are fewer processes than providers.
     """
     normal: list[list[str]] = [[] for _ in range(senders)]

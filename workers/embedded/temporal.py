@@ -33,8 +33,7 @@ DYNAMIC: Final[dict[str, str]] = {
 }
 # Without a write-ahead log every transition waits for the disk twice.
 PRAGMAS: Final[dict[str, str]] = {"journal_mode": "WAL", "synchronous": "NORMAL"}
-# Its heap is small (some 100 MB) and its garbage plenty: collected at Go's usual 100 % it costs a fifth
-# more CPU.
+# Much garbage on a small heap: fewer collections than at Go's usual 100 %, for some memory.
 COLLECT_AT: Final = "400"
 
 
