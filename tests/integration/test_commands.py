@@ -323,13 +323,13 @@ async def test_a_campaign_is_retried_by_its_pushes(engine: Engine, stored: Clari
     """One id for all of it: a retry for each push that has such rows, refused when none has."""
     app = await engine.app(500, rate=200)
     name = f"c-{uuid4().hex[:6]}"
-    pair = [await app.push(id=f"{name}.{n}", campaign=name) for n in (1, 2)]
-    for push in pair:
-        await push.accepted(10)
-    await pair[0].handle.cancel()
-    await pair[0].result()
+    first = await app.push(id=f"{name}.1", campaign=name)
+    await first.accepted(10)
+    await first.handle.cancel()
+    await first.result()
     app.sender.rate = float("inf")
-    await pair[1].result()
+    second = await app.push(id=f"{name}.2", campaign=name)
+    await second.result()
 
     (answer,) = await stored.campaign(name).retry(["cancelled"], command_id="r")
     await stored.push(answer.push_id).result()
