@@ -53,7 +53,8 @@ class PushWorkflow(Steered):
         self._changed = False
         self._continue = False
         self._children: dict[str, asyncio.Task[None]] = {}
-        self._others: set[asyncio.Task[None]] = set()  # the plan and the freezes
+        # The plan and the freezes. Not a set: they are cancelled in the same order when it is replayed.
+        self._others: list[asyncio.Task[None]] = []
 
     @workflow.run
     async def run(self, *inputs: Any) -> PushResult:
@@ -138,8 +139,8 @@ class PushWorkflow(Steered):
 
     def _beside(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.create_task(work)
-        self._others.add(task)
-        task.add_done_callback(self._others.discard)
+        self._others.append(task)
+        task.add_done_callback(self._others.remove)
 
     async def _wait(self, until: float) -> None:
         """Until something happens, or the absolute moment has come."""

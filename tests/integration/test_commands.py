@@ -15,7 +15,6 @@ from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
 from temporalio.client import WorkflowUpdateFailedError
 from temporalio.common import SearchAttributeKey
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Replayer
 
 from clarion.client import Clarion
 from clarion.errors import BadInput, BadSpec, CommandRefused, NotFound
@@ -23,9 +22,9 @@ from clarion.model.message import Message, Text
 from clarion.store import push as pushes
 from clarion.store.database import Database
 from starters.cli import invoke
+from tests.support import histories
 from tests.support.engine import Engine, Push, running_engine
 from tests.support.postgres import Databases
-from workers import runtime
 
 EDITED = Message(texts={"default": Text(title="Edited", body="there")})
 LONG = Message(texts={"default": Text(title="Long", body="x" * 5_000)})
@@ -559,11 +558,7 @@ async def pushes_there(push: Push) -> None:
 
 async def test_the_histories_of_this_module_replay(engine: Engine) -> None:
     """Whatever was said: the code decides the same again."""
-    replayer = Replayer(
-        workflows=runtime.WORKFLOWS,
-        workflow_runner=runtime.runner(),
-        data_converter=runtime.forgiving(engine.client).data_converter,
-    )
+    replayer = histories.replayer()
     replayed = 0
     query = "WorkflowType = 'PushWorkflow' AND ExecutionStatus != 'Running'"
     async for execution in engine.client.list_workflows(query, limit=20):

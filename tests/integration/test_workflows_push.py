@@ -9,9 +9,7 @@ from uuid import uuid4
 
 import pytest
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
-from temporalio.worker import Replayer
 
 from activities.housekeeping import Housekeeping
 from clarion import names
@@ -19,9 +17,9 @@ from clarion.errors import CommandRefused
 from clarion.model.command import CancelMode
 from clarion.store import push as pushes
 from clarion.store.database import Database
+from tests.support import histories
 from tests.support.engine import Engine, Push, running_engine
 from tests.support.postgres import Databases
-from workers import runtime
 
 
 @pytest.fixture(scope="module")
@@ -322,11 +320,7 @@ async def test_a_word_written_directly_is_obeyed(engine: Engine) -> None:
 
 async def test_the_histories_of_this_module_replay(engine: Engine) -> None:
     """Pushes, batches and what was done to them: the code decides the same again."""
-    replayer = Replayer(
-        workflows=runtime.WORKFLOWS,
-        workflow_runner=runtime.runner(),
-        data_converter=pydantic_data_converter,
-    )
+    replayer = histories.replayer()
     replayed = {"PushWorkflow": 0, "BatchWorkflow": 0}
     for kind, limit in (("PushWorkflow", 24), ("BatchWorkflow", 8)):
         query = f"WorkflowType = '{kind}' AND ExecutionStatus != 'Running'"
