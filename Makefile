@@ -18,6 +18,7 @@ help:
 	@echo "make fast    the tests that need no whole stack"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make schema  docs/schema: what workflows take and give, from the models"
+	@echo "make screenshot pictures of Temporal's UI into docs/images, their text checked (needs Chromium)"
 	@echo "make histories record the workflow histories of tests/histories anew (docs/changing-workflows.md)"
 	@echo "make secrets the secrets of docker-compose.yml, once"
 	@echo "make lock    resolve requirements.lock anew"
@@ -58,6 +59,15 @@ dev: $(READY)
 
 schema: $(READY)
 	$(BIN)/python -m workers.schema
+
+screenshot: $(READY) chromium
+	$(BIN)/python -m benchmarks.screenshots
+
+# What the tests of Temporal's UI and `make screenshot` drive.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+		test "$$(id -u)" = 0 || { echo "no Chromium: install the package chromium as root"; exit 1; }; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-noto-cjk; }
 
 # Only when workflows are meant to decide otherwise from now on: the recorded histories are what a release owes
 # to the pushes that run while it is rolled out.

@@ -69,6 +69,10 @@ class Field:
         path = self.stack.data.parent / f"{id}.yaml"
         path.write_text(yaml.safe_dump(given))
         await self.stack.cli("push", "start", path, "--id", id)
+        return await self.find(id)
+
+    async def find(self, id: str) -> Push:
+        """A push that somebody has started, however."""
         async with self.stack.database() as db:
             row = await _row(db, id)
         return Push(self, id, row["push_no"], row["key"])

@@ -1,0 +1,118 @@
+"""The Temporal UI as an operator has it: in headless Chromium, by what stands on its buttons."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+from playwright.async_api import Locator, Page, Response, async_playwright
+
+SECONDS = 30.0
+CHROMIUM = ("chromium", "chromium-browser")
+
+
+def chromium() -> str | None:
+    """The system's Chromium, wherever its package put it."""
+    return next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+
+
+@asynccontextmanager
+async def browsing(*, width: int = 1440, height: int = 1000) -> AsyncIterator[Page]:
+    """A page of a browser of our own. Fails, saying what is missing, when there is no Chromium."""
+    program = chromium()
+    assert program is not None, "no Chromium: `make chromium` installs it (Debian: apt-get install chromium)"
+    sandboxless = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=sandboxless)
+        page = await browser.new_page(
+            viewport={"width": width, "height": height}, reduced_motion="reduce", timezone_id="UTC"
+        )
+        page.set_default_timeout(SECONDS * 1_000)
+        yield page
+        await browser.close()
+
+
+class Ui:
+    """What an operator does there."""
+
+    def __init__(self, page: Page, url: str, namespace: str = "default") -> None:
+        self.page = page
+        self.workflows = f"{url}/namespaces/{namespace}/workflows"
+        self.api = f"{url}/api/v1/namespaces/{namespace}"
+
+    async def start(self, workflow: str, workflow_id: str, spec: Any) -> None:
+        """Fill the form *Start Workflow* and send it."""
+        page = self.page
+        await page.goto(f"{self.workflows}/start-workflow")
+        for name, text in (("workflowId", workflow_id), ("taskQueue", "control"), ("workflowType", workflow)):
+            await page.get_by_test_id(name).fill(text)
+        await page.get_by_role("textbox", name="Data").fill(json.dumps(spec))
+        # The form grows when a field is left: a click meant for the button would miss it.
+        await page.get_by_role("heading", name="Start Workflow").click()
+        started = await self._posted("/workflows/", page.get_by_role("button", name="Start Workflow"))
+        assert started.status == 200, await started.text()
+
+    async def open(self, workflow_id: str, tab: str = "user-metadata") -> None:
+        """A page of its latest run. (The timeline moves all the time: a small machine has no rest by it.)"""
+        place = quote(workflow_id, safe="")
+        known = await self.page.request.get(f"{self.api}/workflows/{place}")
+        run = (await known.json())["workflowExecutionInfo"]["execution"]["runId"]
+        await self.page.goto(f"{self.workflows}/{place}/{run}/{tab}")
+        await self.page.get_by_role("button", name="More Actions").filter(visible=True).wait_for()
+
+    async def update(self, name: str, value: Any = None) -> tuple[float, str | None]:
+        """*Send an Update*: pick it from the list, give JSON. When it was answered; the refusal, if any."""
+        answered, answer = await self._send("Send an Update", "update", name, value)
+        refusal: str | None = answer.get("outcome", {}).get("failure", {}).get("message")
+        dialog = self.page.get_by_role("dialog").filter(visible=True)
+        if refusal is not None:
+            await self.page.get_by_text(refusal).filter(visible=True).first.wait_for()
+            await dialog.get_by_test_id("cancel-modal-button").click()
+        await dialog.wait_for(state="hidden")
+        return answered, refusal
+
+    async def signal(self, name: str) -> float:
+        """*Send a Signal*: likewise, without arguments. When Temporal had it."""
+        answered, _ = await self._send("Send a Signal", "signal", name, None)
+        await self.page.get_by_role("dialog").filter(visible=True).wait_for(state="hidden")
+        return answered
+
+    async def request_cancellation(self) -> float:
+        """*Request Cancellation*, and yes to its question. When Temporal had it."""
+        await self._choose("Request Cancellation")
+        dialog = self.page.get_by_role("dialog").filter(visible=True)
+        await self._posted("/cancel", dialog.get_by_role("button", name="Confirm"))
+        return time.time()
+
+    async def _posted(self, part: str, button: Locator) -> Response:
+        """Click; the answer to what that posts. (The page asks queries all the time: posts as well.)"""
+
+        def ours(answer: Response) -> bool:
+            return answer.request.method == "POST" and part in answer.url and "/query/" not in answer.url
+
+        async with self.page.expect_response(ours) as posted:
+            await button.click()
+        return await posted.value
+
+    async def _choose(self, action: str) -> None:
+        await self.page.get_by_role("button", name="More Actions").filter(visible=True).click()
+        await self.page.locator("[role=menuitem]:visible", has_text=action).click()
+
+    async def _send(self, action: str, noun: str, name: str, value: Any) -> tuple[float, Any]:
+        page = self.page
+        await self._choose(action)
+        dialog = page.get_by_role("dialog").filter(visible=True)
+        await dialog.get_by_test_id(f"{noun}-select-button").click()
+        await page.locator("[role=option]:visible").filter(has=page.get_by_text(name, exact=True)).click()
+        if value is not None:
+            await dialog.get_by_role("textbox", name="Data").fill(json.dumps(value))
+            await dialog.get_by_text("Single JSON payload supported").click()  # leave the field, as above
+        answer = await self._posted(f"/{noun}/", dialog.get_by_role("button", name="Submit"))
+        answered = time.time()
+        return answered, json.loads(await answer.text() or "{}")
