@@ -11,7 +11,9 @@ import httpx
 import pytest
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, PauseWorkflowExecutionRequest
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from clarion.errors import StackUnavailable
 from clarion.names import SEARCH_ATTRIBUTES
@@ -42,6 +44,19 @@ async def test_search_attributes_are_registered(temporal_address: str) -> None:
     wanted = {name: KINDS[kind] for name, kind in SEARCH_ATTRIBUTES.items()}
 
     assert wanted.items() <= found.items()
+
+
+async def test_temporals_own_pause_is_refused(temporal_address: str) -> None:
+    """Its button is not offered and its call is refused: nobody takes it for the push's pause."""
+    await start_something(temporal_address, "not-paused")
+    service = (await Client.connect(temporal_address)).workflow_service
+    asked = DescribeNamespaceRequest(namespace=NAMESPACE)
+    described = await service.describe_namespace(asked)
+    assert not described.namespace_info.capabilities.workflow_pause
+
+    pause = PauseWorkflowExecutionRequest(namespace=NAMESPACE, workflow_id="not-paused", reason="by hand")
+    with pytest.raises(RPCError, match="workflow pause is not enabled"):
+        await service.pause_workflow_execution(pause)
 
 
 async def test_workflows_survive_a_restart() -> None:

@@ -29,7 +29,7 @@ USUAL_UI_PORT: Final = 8233
 DYNAMIC: Final[dict[str, str]] = {
     "matching.enableFairness": "true",
     "history.transferProcessorMaxPollRPS": "1000",
-    "frontend.WorkflowPauseEnabled": "true",
+    "frontend.WorkflowPauseEnabled": "false",  # batches go on under it: decision 0021
 }
 # Without a write-ahead log every transition waits for the disk twice.
 PRAGMAS: Final[dict[str, str]] = {"journal_mode": "WAL", "synchronous": "NORMAL"}
