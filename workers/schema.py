@@ -23,9 +23,11 @@ from clarion import names
 from clarion.model import command
 from clarion.model.campaign import CampaignProgress
 from clarion.model.spec import CampaignSpec, PushSpec
+from clarion.model.topic import TopicChange, TopicChanged, TopicSend, TopicSent
 from workflows.campaign import CampaignResult, CampaignWorkflow
 from workflows.push import PushWorkflow
 from workflows.shown import PushResult
+from workflows.topic import TopicChangeWorkflow, TopicSendWorkflow
 
 PLACE: Final = Path(__file__).resolve().parents[1] / "docs" / "schema"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -33,14 +35,14 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
 @dataclass(frozen=True)
 class Kind:
-    """A workflow type that others start."""
+    """A workflow type that others start. `progress`: what its query of that name answers, if it has one."""
 
     definition: type
     name: str
     id_shape: str
     spec: type[BaseModel]
     result: type[BaseModel]
-    progress: type[BaseModel]
+    progress: type[BaseModel] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,13 @@ KINDS: Final = (
     Kind(
         PushWorkflow, names.PUSH_WORKFLOW, names.push_workflow_id("{id}"), PushSpec, PushResult,
         command.PushProgress,
+    ),
+    Kind(
+        TopicSendWorkflow, names.TOPIC_SEND_WORKFLOW, names.topic_workflow_id("{id}"), TopicSend, TopicSent,
+    ),
+    Kind(
+        TopicChangeWorkflow, names.TOPIC_CHANGE_WORKFLOW, names.topic_workflow_id("{id}"), TopicChange,
+        TopicChanged,
     ),
 )  # fmt: skip
 
@@ -79,7 +88,7 @@ INPUTS: Final[tuple[type[BaseModel], ...]] = (
 )
 OUTPUTS: Final[tuple[type[BaseModel], ...]] = (
     *(kind.result for kind in KINDS),
-    *(kind.progress for kind in KINDS),
+    *(kind.progress for kind in KINDS if kind.progress is not None),
     command.CommandAnswer,
 )
 
@@ -105,6 +114,9 @@ def offset_or_zone(name: str) -> dict[str, Any]:
 
 
 CONTENT_ONCE: Final = {"oneOf": [given("message"), given("content")]}
+TOPIC: Final = {"pattern": r"^(/topics/)?[a-zA-Z0-9\-_.~%]{1,900}$"}
+IN_TOPICS: Final = r"'(/topics/)?[a-zA-Z0-9\-_.~%]{1,900}'\s+in\s+topics\b"
+CONDITION: Final = {"pattern": rf"^\s*[(!\s]*{IN_TOPICS}[)\s]*((&&|\|\|)[(!\s]*{IN_TOPICS}[)\s]*){{0,4}}$"}
 RULES: Final[dict[str, dict[str, Any]]] = {
     "Audience": {
         "oneOf": [
@@ -131,6 +143,10 @@ RULES: Final[dict[str, dict[str, Any]]] = {
     "EditMessageInput": CONTENT_ONCE,
     "Then": {"anyOf": [given("wait"), given("approval")]},
     "Stage": {"properties": {"name": {"not": {"pattern": "^r[0-9]+$"}}}},
+    "TopicSend": CONTENT_ONCE
+    | {"properties": {"topic": TOPIC, "condition": CONDITION}, "if": given("topic")}
+    | {"then": {"not": given("condition")}, "else": given("condition")},
+    "TopicChange": {"properties": {"topic": TOPIC}},
     "RescheduleInput": offset_or_zone("send_at"),
     "ExtendDeadlineInput": offset_or_zone("deadline"),
 }
@@ -237,6 +253,8 @@ def _signals_and_queries() -> list[str]:
     signals += [f"| `{name}` | {', '.join(by)} | {told} |" for (name, told), by in sorted(known.items())]
     queries = ["| query | of | answer | what it says |", "|---|---|---|---|"]
     for kind in KINDS:
+        if kind.progress is None:
+            continue
         for name, query in defined(kind).queries.items():
             queries.append(f"| `{name}` | `{kind.name}` | {_link(kind.progress)} | {query.description} |")
     return ["## Signals", SIGNALS, "\n".join(signals), "## Queries", "\n".join(queries)]
@@ -259,7 +277,7 @@ STARTS: Final = """The `id` in the input is left out, or is the same
 as in the workflow id. The same id with the same input is the same push, for ever: a start whose answer was
 lost is simply repeated, and is sent once. With other input it is refused. An input of nothing but
 `{"id": …}` starts the workflow again of a push or campaign that the ledger knows, for instance after it was
-terminated.
+terminated. (A word to an [FCM topic](../fcm-topics.md) has its id in the workflow id only.)
 
 A message in the input is 8 KB at most, a list of users 100; then both stand in Temporal's history. The Python
 client and the `clarion` command line store content and lists first and send their references. More examples:
@@ -275,9 +293,9 @@ CLOSING: Final = """## What a schema cannot say
 
 The store's answer (no such app, a content that is not there, an id with other content), sizes in bytes (8 KB
 of message, 64 of `collapse`, 1,500 of tags), a time zone's name, shares of stages that are not 100 %
-together. These too are refused with a reason: a start ends *Failed*, its failure of type `BadSpec`,
-`BadWorkflowId`, `NotFound` or `AlreadyExists`; an update is rejected, with `BadInput`, `BadSpec`, `NotFound`
-or `CommandRefused`."""
+together, brackets of a topic's condition that do not match. These too are refused with a reason: a start
+ends *Failed*, its failure of type `BadSpec`, `BadWorkflowId`, `NotFound` or `AlreadyExists`; an update is
+rejected, with `BadInput`, `BadSpec`, `NotFound` or `CommandRefused`."""
 
 
 def stale(place: Path, texts: Mapping[str, str]) -> list[str]:
