@@ -37,6 +37,7 @@ async def test_the_commands_of_the_page(field: Field) -> None:
     assert process.returncode == 0, printed.decode()[-3_000:]
     assert len(blocks) >= 5
     for id in ("spring-1", "spring-3", "scores-1"):
-        await field.stack.cli("push", "cancel", id, check=False)
-        await (await field.find(id)).finished()
-        await field.stack.cli("push", "reconcile", id)
+        push = await field.find(id)
+        account = await push.finished()
+        assert (await push.counts())["open"] == 0
+        assert id == "scores-1" or account.phantom == 0, account  # that one has a key of its own in the log

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
@@ -38,6 +38,14 @@ async def browsing(*, width: int = 1440, height: int = 1000) -> AsyncIterator[Pa
         await browser.close()
 
 
+@dataclass(frozen=True)
+class Said:
+    """A word that Temporal has answered: when it was sent there, when the answer was here (epoch seconds)."""
+
+    asked: float
+    answered: float
+
+
 class Ui:
     """What an operator does there."""
 
@@ -66,29 +74,29 @@ class Ui:
         await self.page.goto(f"{self.workflows}/{place}/{run}/{tab}")
         await self.page.get_by_role("button", name="More Actions").filter(visible=True).wait_for()
 
-    async def update(self, name: str, value: Any = None) -> tuple[float, str | None]:
-        """*Send an Update*: pick it from the list, give JSON. When it was answered; the refusal, if any."""
-        answered, answer = await self._send("Send an Update", "update", name, value)
-        refusal: str | None = answer.get("outcome", {}).get("failure", {}).get("message")
+    async def update(self, name: str, value: Any = None) -> tuple[Said, str | None]:
+        """*Send an Update*: pick it from the list, give JSON. The refusal, if it was one."""
+        answer = await self._send("Send an Update", "update", name, value)
+        told = json.loads(await answer.text() or "{}")
+        refusal: str | None = told.get("outcome", {}).get("failure", {}).get("message")
         dialog = self.page.get_by_role("dialog").filter(visible=True)
         if refusal is not None:
             await self.page.get_by_text(refusal).filter(visible=True).first.wait_for()
             await dialog.get_by_test_id("cancel-modal-button").click()
         await dialog.wait_for(state="hidden")
-        return answered, refusal
+        return said(answer), refusal
 
-    async def signal(self, name: str) -> float:
-        """*Send a Signal*: likewise, without arguments. When Temporal had it."""
-        answered, _ = await self._send("Send a Signal", "signal", name, None)
+    async def signal(self, name: str) -> Said:
+        """*Send a Signal*: likewise, without arguments."""
+        answer = await self._send("Send a Signal", "signal", name, None)
         await self.page.get_by_role("dialog").filter(visible=True).wait_for(state="hidden")
-        return answered
+        return said(answer)
 
-    async def request_cancellation(self) -> float:
-        """*Request Cancellation*, and yes to its question. When Temporal had it."""
-        await self._choose("Request Cancellation")
+    async def request_cancellation(self) -> Said:
+        """*Request Cancellation*, the large button, and yes to its question."""
+        await self.page.get_by_role("button", name="Request Cancellation").filter(visible=True).click()
         dialog = self.page.get_by_role("dialog").filter(visible=True)
-        await self._posted("/cancel", dialog.get_by_role("button", name="Confirm"))
-        return time.time()
+        return said(await self._posted("/cancel", dialog.get_by_role("button", name="Confirm")))
 
     async def _posted(self, part: str, button: Locator) -> Response:
         """Click; the answer to what that posts. (The page asks queries all the time: posts as well.)"""
@@ -104,7 +112,7 @@ class Ui:
         await self.page.get_by_role("button", name="More Actions").filter(visible=True).click()
         await self.page.locator("[role=menuitem]:visible", has_text=action).click()
 
-    async def _send(self, action: str, noun: str, name: str, value: Any) -> tuple[float, Any]:
+    async def _send(self, action: str, noun: str, name: str, value: Any) -> Response:
         page = self.page
         await self._choose(action)
         dialog = page.get_by_role("dialog").filter(visible=True)
@@ -113,6 +121,11 @@ class Ui:
         if value is not None:
             await dialog.get_by_role("textbox", name="Data").fill(json.dumps(value))
             await dialog.get_by_text("Single JSON payload supported").click()  # leave the field, as above
-        answer = await self._posted(f"/{noun}/", dialog.get_by_role("button", name="Submit"))
-        answered = time.time()
-        return answered, json.loads(await answer.text() or "{}")
+        return await self._posted(f"/{noun}/", dialog.get_by_role("button", name="Submit"))
+
+
+def said(answer: Response) -> Said:
+    """By the browser's own clock of the network, which no rendering delays."""
+    timing = answer.request.timing
+    asked = timing["startTime"] / 1_000
+    return Said(asked, asked + timing["responseStart"] / 1_000)

@@ -8,6 +8,8 @@ import os
 import sys
 import time
 from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -15,7 +17,7 @@ from uuid import uuid4
 
 import httpx
 
-from tests.support.browser import Ui
+from tests.support.browser import Said, Ui, browsing
 from tests.support.stack import Stack
 
 TEMPORAL = Path(sys.executable).parent / "temporal"
@@ -32,23 +34,71 @@ def payloads(value: Any) -> Any:
 
 
 class Way(Protocol):
-    """Starts a push and says words to it; each returns when it has been acknowledged (epoch seconds)."""
+    """Starts a workflow and says words to it."""
 
     async def start(self, workflow: str, workflow_id: str, spec: Any) -> None:
         """Start it. Raises Refused."""
 
-    async def update(self, workflow_id: str, name: str, value: Any) -> float:
+    async def update(self, workflow_id: str, name: str, value: Any) -> Said:
         """Say a word and wait for its answer. Raises Refused."""
+
+    async def cancel(self, workflow_id: str) -> Said:
+        """End it now, as one does that here."""
+
+
+REQUEST_BYTES = 64  # more than a frame of HTTP/2's own house-keeping has
+
+
+class Door:
+    """A way through to Temporal that knows when the last request went: a program's start-up ends there."""
+
+    def __init__(self, address: str) -> None:
+        self.host, _, port = address.partition(":")
+        self.port = int(port)
+        self.asked = 0.0
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[str]:
+        """Its address."""
+        server = await asyncio.start_server(self._through, "127.0.0.1", 0)
+        async with server:
+            yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    async def _through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, to_there = await asyncio.open_connection(self.host, self.port)
+        await asyncio.gather(self._pump(reader, to_there, noted=True), self._pump(there, writer))
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, noted: bool = False
+    ) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                if noted and len(data) > REQUEST_BYTES:
+                    self.asked = time.time()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 class TemporalCli:
     """`temporal workflow …`."""
 
-    def __init__(self, stack: Stack) -> None:
-        self.address: str = stack.facts["temporal_address"]
+    def __init__(self, address: str, door: Door) -> None:
+        self.address, self.door = address, door
 
     async def run(self, *words: str) -> str:
-        """One command; what it printed. Raises Refused with that when it fails."""
+        """One command; what it printed. Raises Refused with that when it fails.
+
+        Said again while Temporal says that the workflow is busy, as a person would: a loaded machine.
+        """
+        while True:
+            try:
+                return await self._once(*words)
+            except Refused as refused:
+                if "Workflow is busy" not in str(refused):
+                    raise
+
+    async def _once(self, *words: str) -> str:
         process = await asyncio.create_subprocess_exec(
             TEMPORAL,
             *words,
@@ -76,16 +126,28 @@ class TemporalCli:
         value = told["result"]
         return json.loads(b64decode(value["data"])) if isinstance(value, dict) and "data" in value else value
 
-    async def update(self, workflow_id: str, name: str, value: Any) -> float:
+    async def update(self, workflow_id: str, name: str, value: Any) -> Said:
         """`temporal workflow update execute`."""
         words = ("-w", workflow_id, "--name", name, "--input", json.dumps(value))
         await self.run("workflow", "update", "execute", *words)
-        return time.time()
+        return Said(self.door.asked, time.time())
 
-    async def signal(self, workflow_id: str, name: str, *more: str) -> float:
-        """`temporal workflow signal`: acknowledged by Temporal, not yet by the push."""
+    async def cancel(self, workflow_id: str) -> Said:
+        """The update; its mode is a word that a person types."""
+        return await self.update(workflow_id, "cancel", "now")
+
+    async def signal(self, workflow_id: str, name: str, *more: str) -> Said:
+        """`temporal workflow signal`: answered by Temporal, not yet by the push."""
         await self.run("workflow", "signal", "-w", workflow_id, "--name", name, *more)
-        return time.time()
+        return Said(self.door.asked, time.time())
+
+
+@asynccontextmanager
+async def temporal_cli(stack: Stack) -> AsyncIterator[TemporalCli]:
+    """The program on this stack. One word at a time."""
+    door = Door(stack.facts["temporal_address"])
+    async with door.opened() as address:
+        yield TemporalCli(address, door)
 
 
 class Http:
@@ -94,16 +156,17 @@ class Http:
     (Temporal's own HTTP port answers such an id with 404, and takes `%252F` for a literal `%2F`.)
     """
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, client: httpx.AsyncClient) -> None:
         self.api = f"{stack.facts['temporal_ui']}/api/v1"
         self.base = f"{self.api}/namespaces/{stack.facts['namespace']}/workflows"
+        self.client = client
 
     async def call(self, path: str, body: Any) -> Any:
         """POST. Raises Refused."""
-        async with httpx.AsyncClient(timeout=30) as client:
-            await client.get(f"{self.api}/settings")
-            token = client.cookies["_csrf"]
-            answer = await client.post(f"{self.base}/{path}", json=body, headers={"X-CSRF-Token": token})
+        if "_csrf" not in self.client.cookies:
+            await self.client.get(f"{self.api}/settings")
+        headers = {"X-CSRF-Token": self.client.cookies["_csrf"]}
+        answer = await self.client.post(f"{self.base}/{path}", json=body, headers=headers)
         if answer.status_code != 200:
             raise Refused(answer.text)
         return answer.json()
@@ -118,16 +181,21 @@ class Http:
         }
         await self.call(quote(workflow_id, safe=""), body)
 
-    async def update(self, workflow_id: str, name: str, value: Any) -> float:
+    async def update(self, workflow_id: str, name: str, value: Any) -> Said:
         """POST …/workflows/{id}/update/{name}, waiting for its completion."""
         body = {
             "request": {"meta": {"updateId": str(uuid4())}, "input": {"args": payloads(value)}},
             "waitPolicy": {"lifecycleStage": "UPDATE_WORKFLOW_EXECUTION_LIFECYCLE_STAGE_COMPLETED"},
         }
+        asked = time.time()
         outcome = (await self.call(f"{quote(workflow_id, safe='')}/update/{name}", body))["outcome"]
         if "failure" in outcome:
             raise Refused(outcome["failure"]["message"])
-        return time.time()
+        return Said(asked, time.time())
+
+    async def cancel(self, workflow_id: str) -> Said:
+        """The update."""
+        return await self.update(workflow_id, "cancel", {"mode": "now", "reason": "enough"})
 
     async def query(self, workflow_id: str, name: str) -> Any:
         """POST …/workflows/{id}/query/{name}."""
@@ -146,13 +214,35 @@ class Browser:
         """The form *Start Workflow*."""
         await self.ui.start(workflow, workflow_id, spec)
 
-    async def update(self, workflow_id: str, name: str, value: Any) -> float:
+    async def update(self, workflow_id: str, name: str, value: Any) -> Said:
         """*More Actions*, *Send an Update*."""
-        if self._at != workflow_id:
-            await self.ui.open(workflow_id)
-            self._at = workflow_id
-        acknowledged, refusal = await self.ui.update(name, value)
+        await self._open(workflow_id)
+        answered, refusal = await self.ui.update(name, value)
         if refusal is not None:
             self._at = None  # the form keeps what was typed: the next word gets a fresh one
             raise Refused(refusal)
-        return acknowledged
+        return answered
+
+    async def cancel(self, workflow_id: str) -> Said:
+        """*Request Cancellation*."""
+        await self._open(workflow_id)
+        return await self.ui.request_cancellation()
+
+    async def _open(self, workflow_id: str) -> None:
+        if self._at != workflow_id:
+            await self.ui.open(workflow_id)
+            self._at = workflow_id
+
+
+@asynccontextmanager
+async def http_api(stack: Stack) -> AsyncIterator[Http]:
+    """The API on this stack."""
+    async with httpx.AsyncClient(timeout=30) as client:
+        yield Http(stack, client)
+
+
+@asynccontextmanager
+async def browser(stack: Stack) -> AsyncIterator[Browser]:
+    """The UI of this stack, in a browser of its own."""
+    async with browsing() as page:
+        yield Browser(Ui(page, stack.facts["temporal_ui"], stack.facts["namespace"]))
