@@ -63,6 +63,7 @@ def test_every_way_to_go_is_recorded() -> None:
         *("open_push", "plan", "freeze", "next_work", "command", "close_push"),
         *("acquire_quota", "send_batch", "retire_registrations"),
         *("open_campaign", "advance_campaign", "command_campaign"),
+        *("command_send_topic", "command_change_topic"),
     ):
         assert any(f'"name": "{activity}"' in text for text in texts), activity
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from unittest import mock
 from uuid import uuid4
@@ -20,21 +22,29 @@ from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import ResetWorkflowExecutionRequest
 from temporalio.client import WorkflowFailureError, WorkflowHandle
 
+from activities.topics import Topics
 from clarion import limits, names
 from clarion.client import CampaignHandle
 from clarion.model.audience import Audience
 from clarion.model.command import CancelMode
 from clarion.model.message import Message, Text
 from clarion.model.spec import Approval, CampaignSpec, Stage, Then
+from clarion.model.topic import TopicChange, TopicSend
+from clarion.sandbox.sandbox import Sandbox
 from clarion.senders.null import NullSender
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 from clarion.senders.sender import Answered
+from clarion.store import apps, devices
 from clarion.store.database import Database
+from clarion.store.intake import Intake
 from clarion.store.ledger import Ledger
+from clarion.store.locales import Locales
 from tests.support import histories
 from tests.support.engine import MESSAGE, App, Engine, Push, running_engine
 from tests.support.postgres import Databases, running_databases
+from tests.support.senders import SEAL, app_at, fcm_tokens, process
 from tests.support.temporal import running_temporal
+from workers import runtime
 
 CORRECTED: Final = Message(texts={"default": Text(title="Hello", body="there, corrected")})
 WRONG_KEY: Final = Outcome(OutcomeKind.BLOCKED, "test:InvalidKey")
@@ -473,6 +483,44 @@ async def campaign_rescheduled(engine: Engine) -> None:
     await handle.edit_message(CORRECTED, "a typo")
     await handle.reschedule(soon(2))
     await ended(handle.workflow)
+
+
+# ── words to FCM topics ───────────────────────────────────────────────────────────────────────────────────
+
+
+@scenario()
+async def topic(engine: Engine) -> None:
+    """Subscribed, sent to, unsubscribed; and words to an app that there is not."""
+    with tempfile.TemporaryDirectory() as place:
+        async with Sandbox(Path(place)) as sandbox, process(engine.db) as lanes:
+            await _phones(engine, sandbox)
+            done = Topics(engine.db, lanes, SEAL)
+            async with runtime.topic_worker(engine.client, done):
+                await _words_to_topics(engine)
+
+
+async def _phones(engine: Engine, sandbox: Sandbox) -> None:
+    await app_at(sandbox, engine.db)
+    intake = await Intake.load(engine.db, await apps.get(engine.db, "shop"))
+    fields = [
+        {"user_id": f"u{n}", "platform": "android", "token": token}
+        for n, token in enumerate(fcm_tokens(2, first=1))
+    ]
+    await devices.register(engine.db, await Locales.load(engine.db), intake, fields)
+
+
+async def _words_to_topics(engine: Engine) -> None:
+    change = TopicChange(app="shop", topic="news", users=("u0", "u1", "nobody"))
+    await engine.clarion.subscribe(change, id="topic-subscribed")
+    await engine.clarion.send_topic(TopicSend(app="shop", topic="news", message=MESSAGE), id="topic-sent")
+    leaving = change.model_copy(update={"subscribe": False})
+    await engine.clarion.subscribe(leaving, id="topic-unsubscribed")
+    for id, workflow, word in (
+        ("topic-send-failed", names.TOPIC_SEND_WORKFLOW, {"topic": "news", "message": MESSAGE.canonical()}),
+        ("topic-change-failed", names.TOPIC_CHANGE_WORKFLOW, {"topic": "news", "users": ["u0"]}),
+    ):
+        body = {"app": "nowhere", **word}
+        await ended(await engine.start_raw(workflow, names.topic_workflow_id(id), body))
 
 
 # ── recording ─────────────────────────────────────────────────────────────────────────────────────────────
