@@ -32,7 +32,7 @@ BATCH_MAX: Final = 30_000  # seq is a smallint
 BATCH_HIGH: Final = 500
 BATCHES_PER_AUDIENCE: Final = 16  # batch = estimated rows ÷ 16, within the two bounds above
 RANGE_FIRST: Final = 20_000  # estimated rows of the first range, so that sending starts at once
-RANGE_NEXT: Final = 1_000_000
+RANGE_MAX: Final = 1_000_000  # each range has twice as many as the one before, up to this
 MAX_BATCHES_PER_RANGE: Final = 10_000
 FREEZES_AT_ONCE: Final = 2
 

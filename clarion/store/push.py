@@ -214,19 +214,18 @@ async def add_content(db: Database, push_no: int, edited: Message) -> int:
 
 
 def cut(lo: int, hi: int, rows: int) -> list[tuple[int, int]]:
-    """Spans that cover lo … hi without gap or overlap: one for the first ~20 k of `rows`, then ~1 M each.
+    """Spans that cover lo … hi without gap or overlap: for the first ~20 k of `rows`, then each for twice as
+    many, up to ~1 M.
 
-    The first is small so that sending starts at once. The rest are of equal width: rows are taken to be
-    spread evenly over the numbers.
+    The first is small so that sending starts at once. The next are no larger than what is frozen while the
+    one before is sent, or the senders would wait. Rows are taken to be spread evenly over the numbers.
     """
-    width = hi - lo
-    first = width * limits.RANGE_FIRST // max(rows, 1)
-    if first >= width or width < 2:
-        return [(lo, hi)]
-    start = lo + max(first, 1)
-    parts = min(hi - start, -(-(rows - limits.RANGE_FIRST) // limits.RANGE_NEXT))
-    edges = [start + (hi - start) * part // parts for part in range(parts + 1)]
-    return [(lo, start), *pairwise(edges)]
+    edges, size, before = [lo], limits.RANGE_FIRST, limits.RANGE_FIRST
+    while before < rows:
+        edges.append(max(edges[-1] + 1, lo + (hi - lo) * before // rows))
+        size = min(2 * size, limits.RANGE_MAX)
+        before += size
+    return list(pairwise([*(edge for edge in edges if edge < hi), hi]))
 
 
 async def plan(db: Database, push_no: int) -> Plan:

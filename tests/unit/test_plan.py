@@ -34,15 +34,16 @@ def test_ranges_cover_without_overlap(lo: int, width: int, rows: int) -> None:
     assert all(start < end for start, end in spans)
 
 
-@given(width=st.integers(10**6, 10**10), rows=st.integers(limits.RANGE_FIRST + 1, 3 * 10**8))
+@given(width=st.integers(10**9, 10**10), rows=st.integers(limits.RANGE_FIRST + 1, 3 * 10**8))
 def test_ranges_are_as_large_as_they_should_be(width: int, rows: int) -> None:
-    """The first range is small so that sending starts at once; the rest hold about a million rows or less."""
-    first, *rest = cut(0, width, rows)
-    density = rows / width
+    """The first is small so that sending starts at once; the next are twice as large, up to a million rows."""
+    sizes = [(end - start) * rows / width for start, end in cut(0, width, rows)]
+    wanted = limits.RANGE_FIRST
 
-    assert (first[1] - first[0]) * density <= limits.RANGE_FIRST + density
-    assert all((end - start - 1) * density <= limits.RANGE_NEXT for start, end in rest)
-    assert len(rest) == -(-(rows - limits.RANGE_FIRST) // limits.RANGE_NEXT)
+    for size in sizes[:-1]:
+        assert size == pytest.approx(wanted, rel=0.01)
+        wanted = min(2 * wanted, limits.RANGE_MAX)
+    assert 0 < sizes[-1] <= wanted * 1.01
 
 
 def test_a_small_audience_is_one_range() -> None:
