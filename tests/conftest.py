@@ -19,10 +19,15 @@ SERVERS = {"temporal_address", "continuing_temporal_address"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever needs a Temporal server is slow."""
+    """Whatever needs a Temporal server is slow; files with slow tests come first.
+
+    Files are dealt to processes in this order, so none is left alone with a long one at the end.
+    """
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,7 @@ def test_ranges_cover_without_overlap(lo: int, width: int, rows: int) -> None:
 
 @given(width=st.integers(10**9, 10**10), rows=st.integers(limits.RANGE_FIRST + 1, 3 * 10**8))
 def test_ranges_are_as_large_as_they_should_be(width: int, rows: int) -> None:
-    """The first is small so that sending starts at once; the next are twice as large, up to a million rows."""
+    """The first is small so that sending starts at once; the next double, up to a million rows."""
     sizes = [(end - start) * rows / width for start, end in cut(0, width, rows)]
     wanted = limits.RANGE_FIRST
 
