@@ -18,6 +18,7 @@ from temporalio.service import RPCError
 from clarion.errors import StackUnavailable
 from clarion.names import SEARCH_ATTRIBUTES
 from tests.support.temporal import running_temporal
+from workers.embedded import ports
 from workers.embedded.temporal import NAMESPACE, Temporal
 
 KINDS = {
@@ -97,6 +98,26 @@ async def test_taken_port_is_one_clear_error(tmp_path: Path) -> None:
 
         with pytest.raises(StackUnavailable, match=f"port {port} for Temporal is taken"):
             await Temporal(tmp_path, port=port).start()
+
+
+async def test_two_that_start_at_once_do_not_take_each_other_for_themselves(tmp_path: Path) -> None:
+    """Both find the usual port free; one gets it, the other goes elsewhere: each knows its own workflows."""
+    usual = (ports.free_port(), ports.free_port())
+    servers = [Temporal(tmp_path / name, usual_ports=usual) for name in ("one", "other")]
+    for server in servers:
+        server.home.mkdir()
+    try:
+        await asyncio.gather(*(server.start() for server in servers))
+        await start_something(servers[0].address, "of the one")
+
+        assert len({server.port for server in servers}) == 2
+        assert usual[0] in {server.port for server in servers}
+        client = await Client.connect(servers[1].address)
+        with pytest.raises(RPCError, match="not found"):
+            await client.get_workflow_handle("of the one").describe()
+    finally:
+        for server in servers:
+            await server.stop()
 
 
 async def test_unusable_file_is_one_clear_error(tmp_path: Path) -> None:

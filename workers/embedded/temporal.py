@@ -63,6 +63,7 @@ class Temporal:
         self.wanted_port, self.wanted_ui_port = port, ui_port
         self.usual_ports = usual_ports
         self.port = self.ui_port = self.metrics_port = self.http_port = 0
+        self._settled = False  # it has run on these ports, others know them
         self.log = home / "logs" / "temporal.log"
         self.child: Child | None = None
 
@@ -84,6 +85,11 @@ class Temporal:
     async def start(self) -> None:
         """Start the server and wait until it answers."""
         await until_gone("Temporal", self.log)
+        while not await self._started():
+            pass
+
+    async def _started(self) -> bool:
+        """Start it. False: another server took a port in the moment after it was found to be free."""
         self._choose_ports()
         self.child = Child(
             "temporal",
@@ -95,9 +101,13 @@ class Temporal:
         await self.child.start()
         try:
             await self._until_ready()
-        except BaseException:
+        except BaseException as error:
             await self.child.stop()
+            if isinstance(error, StackUnavailable) and self._outrun():
+                return False
             raise
+        self._settled = True
+        return True
 
     async def stop(self) -> None:
         """Stop it; with a file, the next start knows every workflow."""
@@ -110,6 +120,15 @@ class Temporal:
         self.ui_port = ports.choose("Temporal's UI", self.ui_port or self.wanted_ui_port, usual_ui)
         self.http_port = self.http_port or ports.free_port()
         self.metrics_port = self.metrics_port or ports.free_port()
+
+    def _outrun(self) -> bool:
+        """Whether a port that nobody asked for is another's now; then others are chosen."""
+        wanted = (self.wanted_port, self.wanted_ui_port)
+        taken = [port for port in (self.port, self.ui_port) if port not in wanted and not ports.is_free(port)]
+        if self._settled or not taken:
+            return False
+        self.port = self.ui_port = self.http_port = self.metrics_port = 0
+        return True
 
     def _arguments(self) -> list[str]:
         return [
@@ -135,15 +154,24 @@ class Temporal:
             if not self.child.running:
                 raise StackUnavailable(f"Temporal did not start: {self.child.last_words()}")
             try:
+                await self._is_ours()
                 client = await Client.connect(self.address, namespace=NAMESPACE)
                 await client.count_workflows()
-            except (RPCError, RuntimeError):
+            except (OSError, RPCError, RuntimeError):
                 await asyncio.sleep(0.05)
             else:
                 return
         raise StackUnavailable(
             f"Temporal is not ready after {READY_SECONDS:.0f} s: {self.child.last_words()}"
         )
+
+    async def _is_ours(self) -> None:
+        """The port of its HTTP API is its alone. Raises OSError while nothing listens there.
+
+        At the usual port another's server may answer, while ours is about to find it taken.
+        """
+        _, writer = await asyncio.open_connection(ports.LOOPBACK, self.http_port)
+        writer.close()
 
 
 def _options(flag: str, values: Mapping[str, str]) -> list[str]:
