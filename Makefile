@@ -34,11 +34,12 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 # Most tests wait more than they compute, so there are more processes than cores; file by file, in our order.
+# Those of the whole stack measure an operator's seconds: one at a time.
 PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(PYTEST) -n 4 tests/unit tests/integration $(ARGS)
-	$(PYTEST) -n 2 tests/acceptance $(ARGS)
+	$(BIN)/python -m pytest tests/acceptance $(ARGS)
 
 fast: $(READY)
 	$(PYTEST) -n 2 -m "not slow" tests/unit tests/integration $(ARGS)
