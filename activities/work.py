@@ -30,6 +30,7 @@ class LaneWork(Parcel):
     blocked: bool = False
     blocked_reason: str | None = None
     work: tuple[int, ...] = ()  # batches with planned rows; those that a dead attempt left come first
+    left_over: int = 0  # how many of them, the first ones, a dead attempt left
     due: tuple[int, ...] = ()  # batches that have only retries, due now
     due_in: float | None = None  # seconds until more falls due
     doing: int = 0  # batches not finished under the present hold
@@ -91,6 +92,7 @@ def _lane(look: ledgers.NextWork, lane: ledgers.LaneWork, standing: running.Stan
         blocked=lane.blocked,
         blocked_reason=standing.blocked.get(lane.lane),
         work=lane.work,
+        left_over=lane.left_over,
         due=lane.again,
         due_in=_seconds(look, lane.next_at),
         doing=lane.doing,

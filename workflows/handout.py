@@ -240,7 +240,11 @@ def _send_out(state: State, last: NextWorkResult, actions: Actions) -> None:
     for lane in last.lanes:
         free = lane.limit - sum(child.lane == lane.lane for child in state.live.values())
         stock = state.stock.get(lane.lane, deque())
-        for _ in range(min(free, len(stock))):
+        # What a dead attempt left does not wait for a place: those in their places may be slow, and its rows
+        # are overdue. Batches of one look, so at most the places that the dead had.
+        at_once = {*lane.work[: lane.left_over]}
+        while stock and (free > 0 or at_once.intersection(stock[0].batches)):
             child = stock.popleft()
+            free -= 1
             state.live[child.key] = child
             actions.start.append(child)

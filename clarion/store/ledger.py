@@ -134,6 +134,7 @@ class LaneWork:
     provider: str | None
     work: tuple[int, ...]  # batches whose planned rows may go; what a dead attempt left comes first
     again: tuple[int, ...]  # batches that have only retries, due now
+    left_over: int  # batches with planned rows that a dead attempt left
     next_at: datetime | None  # when more falls due
     doing: int  # batches not done under this hold
     audience: int

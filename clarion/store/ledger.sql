@@ -126,7 +126,8 @@ returning open - retry as planned, retry, due_at
 -- name: next_work
 -- What the push loop needs, from batch rows only. A row for every lane (none yet: one row, lane null).
 -- $1 push $2 batches in live children $3 batches a lane
--- work: planned rows may go, those that a dead attempt left come first; again: only retries, due now
+-- work: planned rows may go, those that a dead attempt left come first, `left_over` of them in all;
+-- again: only retries, due now
 -- next_at: when more falls due; doing: batches that are not done under this hold
 with p as materialized (
   select
@@ -147,6 +148,7 @@ with p as materialized (
     lane,
     array_agg(batch order by claimed_to < 0, batch) filter (where free and open > retry) as work,
     array_agg(batch order by batch) filter (where free and open = retry) as again,
+    count(*) filter (where free and open > retry and claimed_to >= 0) as left_over,
     min(at) filter (where todo and at > now()) as next_at,
     count(*) filter (where todo) as doing,
     sum(size) as audience, sum(open - retry) as planned, sum(retry) as retry
@@ -156,7 +158,7 @@ with p as materialized (
 select
   p.control_version, p.hold, p.hold_by, p.hold_reason, p.verdict, nullif(p.deadline, 'infinity') as deadline,
   p.deadline <= now() as overdue, p.send_at, p.started_at, p.closed_at, p.ranges, p.to_freeze, now() as now,
-  l.lane, c.provider, l.work[1:$3] as work, l.again[1:$3] as again, l.next_at, l.doing,
+  l.lane, c.provider, l.work[1:$3] as work, l.again[1:$3] as again, l.left_over, l.next_at, l.doing,
   l.audience, l.planned, l.retry,
   coalesce(s.blocked, false) as blocked, s.reason as blocked_reason,
   (

@@ -276,6 +276,8 @@ class World(Senders):
         work = sorted((b["claimed_to"] < 0, b["batch"]) for b in fresh)
         again = sorted(b["batch"] for b in free if b["open"] == b["retry"])
         demand(lane.work == tuple(b for _, b in work[:stock]), "work is what can go now", lane, work)
+        left_over = sum(b["claimed_to"] >= 0 for b in fresh)
+        demand(lane.left_over == left_over, "what a dead attempt left is counted", lane, left_over)
         demand(lane.again == tuple(again[:stock]), "again is what is due", lane, again)
         later = [moment for moment in at.values() if moment > now]
         demand(lane.next_at == min(later, default=None), "next_at is the next moment", lane, later)

@@ -306,6 +306,21 @@ def test_it_fills_free_places_and_keeps_the_rest() -> None:
     assert [child.batches for child in second.start] == [(3,)]
 
 
+def test_what_a_dead_attempt_left_waits_for_no_place() -> None:
+    """All places are taken by slow batches: the two that a killed sender left start beside them, no other."""
+    state = _asked()
+    decide(state, _ready(), 0.0)
+    state.wake()
+    decide(state, None, 1.0)
+
+    rescued = decide(state, _ready(work=(8, 9, 3, 4), left_over=2), 1.0)
+    state.child_ended("b0", "done")
+    later = decide(state, None, 2.0)
+
+    assert [child.batches for child in rescued.start] == [(8,), (9,)]
+    assert later.start == []
+
+
 def test_a_held_child_empties_the_stock() -> None:
     """A child that was refused says that the stock is out of date: the ledger is asked before more starts."""
     state = _asked()
