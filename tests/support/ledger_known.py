@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 
@@ -127,6 +127,7 @@ class Known:
         self.actions = 0
         self.calm = False  # towards the end nothing new goes wrong
         self.rng = random.Random(seed)
+        self.salt = uuid4().int  # a seed may run more than once in one database: names and ids are new ones
         self.close_at = self.rng.randint(70, 140) if self.rng.random() < 0.5 else None
         self.once = self.rng.random() < 0.4  # at most once
         self.processes: list[Process] = []
@@ -152,13 +153,17 @@ class Known:
         self.redone = 0
         self.tally: dict[str, int] = {}
 
+    def new_id(self) -> UUID:
+        """An id that the seed chose and nobody had before."""
+        return UUID(int=self.rng.getrandbits(128) ^ self.salt)
+
     # ── beginnings ────────────────────────────────────────────────────────────────────────────────
 
     async def found(self) -> None:
         """An app of its own with a few users, and a push in two or three ranges of tiny batches."""
         db, rng = self.db, self.rng
         await db.set_time(db.now + timedelta(seconds=1))
-        name = f"app-{self.seed}-{rng.getrandbits(40):x}"
+        name = f"app-{self.seed}-{rng.getrandbits(40):x}-{self.salt:x}"
         self.app_no = await db.fetchval("insert into app (name) values ($1) returning app_no", name)
         await db.execute(
             "insert into credential (app_no, lane, name, provider)"

@@ -226,7 +226,7 @@ MUTANTS: Final = (
         "state = 0",
         seed=1,
     ),
-    Mutant("watermark kept by take", "take", "    claimed_to = -1,\n", "", seed=0),
+    Mutant("watermark kept by take", "take", "    claimed_to = -1,\n", "", seed=20),
     Mutant("no epoch at take", "take", "epoch = epoch + 1,", "epoch = epoch,", seed=0),
     Mutant(
         "a take's repeat refused",
@@ -275,7 +275,7 @@ MUTANTS: Final = (
         script="test_a_step_arriving_after_its_release",
     ),
     # ── CLOSE
-    Mutant("close forgets doubtful retries", "close_batches", " or state = 1 and doubt);", ");", seed=0),
+    Mutant("close forgets doubtful retries", "close_batches", " or state = 1 and doubt);", ");", seed=12),
     Mutant(
         "close forgets doubtful planned rows",
         "close_batches",
@@ -288,7 +288,7 @@ MUTANTS: Final = (
         "close_batches",
         "state = 0 and (doubt or seq <= b.claimed_to)",
         "state = 0 and doubt",
-        seed=1,
+        seed=3,
     ),
     Mutant(
         "no lease check in close",
@@ -316,7 +316,7 @@ MUTANTS: Final = (
     # ── RETIRE
     Mutant("retires what registered again", "ledger.retire", " and r.registered_at <= x.seen", "", seed=2),
     Mutant(
-        "suspects do not wait", "ledger.retire", "when answers < 200 and open > 0 then 'wait'", "", seed=3
+        "suspects do not wait", "ledger.retire", "when answers < 200 and open > 0 then 'wait'", "", seed=20
     ),
     Mutant(
         "suspects are never dropped",

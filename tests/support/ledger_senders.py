@@ -51,7 +51,7 @@ class Senders(Known):
         batches = batches or list(self.holders)
         if len(process.attempts) >= 4 or not batches:
             return
-        attempt = Attempt(process, self.rng.choice(batches), UUID(int=self.rng.getrandbits(128)))
+        attempt = Attempt(process, self.rng.choice(batches), self.new_id())
         taken = await self.execute_take(attempt)
         if not self.calm and self.rng.random() < 0.15:  # the answer was lost
             self.count("takes repeated")

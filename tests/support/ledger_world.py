@@ -90,7 +90,7 @@ class World(Senders):
 
     async def say(self, what: str, args: dict[str, Any]) -> None:
         """Give a command and compare the answer with what must come."""
-        command_id = UUID(int=self.rng.getrandbits(128))
+        command_id = self.new_id()
         refused, already = self._expected(what, args)
         if not refused and not already:
             self._obey(what, args)
