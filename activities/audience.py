@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import asyncpg
 from temporalio import activity
 
 from activities.faults import ticking
 from activities.parcel import Parcel
 from clarion.clock import SYSTEM_CLOCK
-from clarion.errors import AlreadyExists
+from clarion.errors import AlreadyExists, StoreFull
 from clarion.model.message import Message
 from clarion.model.spec import PushSpec
 from clarion.senders.check import check_message
@@ -69,6 +71,15 @@ def _check(message: Message, providers: Sequence[str]) -> None:
     check_message(message, providers, SYSTEM_CLOCK.time())
 
 
+@contextmanager
+def _room() -> Iterator[None]:
+    """Without room nothing is half written, and repeating it would only fill the logs: a person is needed."""
+    try:
+        yield
+    except asyncpg.DiskFullError:
+        raise StoreFull from None
+
+
 class Audiences:
     """The way from a spec to rows in the ledger. All of it may be repeated."""
 
@@ -105,13 +116,15 @@ class Audiences:
 
     @activity.defn(name="plan")
     async def plan(self, input: PlanInput) -> PlanResult:
-        """Cut the audience into ranges, once."""
-        plan = await pushes.plan(self._db, input.push_no)
+        """Cut the audience into ranges, once. Fails for good with StoreFull: the push is paused, then."""
+        with _room():
+            plan = await pushes.plan(self._db, input.push_no)
         return PlanResult(ranges=plan.ranges, estimated_rows=plan.estimated_rows)
 
     @activity.defn(name="freeze")
     async def freeze(self, input: FreezeInput) -> FreezeResult:
-        """Write the deliveries of one range, in one transaction."""
-        async with ticking():
-            frozen = await pushes.freeze(self._db, input.push_no, input.range_no)
+        """Write the deliveries of one range, in one transaction. Fails for good with StoreFull, as `plan`."""
+        with _room():
+            async with ticking():
+                frozen = await pushes.freeze(self._db, input.push_no, input.range_no)
         return FreezeResult(rows=frozen.rows)

@@ -19,12 +19,13 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, FailureError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from clarion.errors import AlreadyExists, BadInput, ClarionError, CommandRefused, NotFound
+from clarion.errors import AlreadyExists, BadInput, ClarionError, CommandRefused, NotFound, StoreFull
 
 log = structlog.get_logger("clarion.activities")
 
 TICK = 5.0  # seconds between the heartbeats of a long database call
-FOR_GOOD = (BadInput, NotFound, AlreadyExists, CommandRefused)  # asking again gives the same answer
+# Asking again gives the same answer, until somebody has done something about it.
+FOR_GOOD = (BadInput, NotFound, AlreadyExists, CommandRefused, StoreFull)
 UNSTORABLE = (
     "a value cannot be stored: look for a NUL character (\\u0000) in a text, a whole number of more than 64 "
     "bits, a pace or weight outside 1e-37 … 1e38, or a date at the edge of the calendar"

@@ -558,6 +558,11 @@ class _Attempt:
             return AttemptResult("lost")
         return AttemptResult(self._why or ("more" if released.planned else "done"))
 
+    @property
+    def push_no(self) -> int:
+        """Whose batch it is."""
+        return self._push.facts.push_no
+
     def wake(self) -> None:
         """Look around: something about the lane has changed."""
         self._wake.set()

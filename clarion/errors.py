@@ -9,7 +9,8 @@
     ├── AlreadyExists            the id is taken by something with other content
     ├── CommandRefused           the push is in a state that forbids the command
     ├── StackUnavailable         PostgreSQL or Temporal cannot be reached, or none is configured
-    │   └── StoreUnavailable     PostgreSQL went away in the middle; the statement may be repeated
+    │   ├── StoreUnavailable     PostgreSQL went away in the middle; the statement may be repeated
+    │   └── StoreFull            PostgreSQL's disk is full; somebody has to make room
     └── SenderError              a provider could not be spoken to at all
         └── CredentialBlocked    the provider refuses the credential itself
 
@@ -61,6 +62,10 @@ class StackUnavailable(ClarionError):
 
 class StoreUnavailable(StackUnavailable):
     """PostgreSQL went away; the same statement may be repeated."""
+
+
+class StoreFull(StackUnavailable):
+    """store full: PostgreSQL has no room left on its disk. Make room, then resume"""
 
 
 class SenderError(ClarionError):

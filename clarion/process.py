@@ -18,7 +18,7 @@ from opentelemetry import trace
 
 from clarion import attempt
 from clarion.clock import SYSTEM_CLOCK, Clock
-from clarion.errors import BadCredential, BadInput, CommandRefused, NotFound
+from clarion.errors import BadCredential, BadInput, CommandRefused, NotFound, StoreFull
 from clarion.model.message import Message
 from clarion.senders.outcome import Outcome, OutcomeKind, Scope
 from clarion.senders.sender import PushFacts, Sender
@@ -178,6 +178,8 @@ class SenderProcess:
         self._pushes: dict[int, PushDesk] = {}
         self._lanes: dict[tuple[int, int], LaneDesk] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._full: set[int] = set()  # pushes that are being paused because the store is full
+        db.when_full = self._store_full
 
     async def send(
         self, push_no: int, batch: int, *, lease: float, beat: Callable[[], None], stop: attempt.Stop
@@ -231,6 +233,21 @@ class SenderProcess:
         reason = push.too_large(version, rows, too_large)
         if reason is not None:
             self.spawn(self._pause(push.facts.push_no, reason))
+
+    def _store_full(self) -> None:
+        """A statement found no room: answers are kept and repeated, and whoever pays for the disk is told."""
+        sending = {one.push_no for lane in self._lanes.values() for one in lane.attempts}
+        for push_no in sending - self._full:
+            self._full.add(push_no)
+            self.spawn(self._pause_full(push_no))
+
+    async def _pause_full(self, push_no: int) -> None:
+        try:
+            # Every repetition of every statement comes by here: one word in the audit is enough.
+            if not await self.db.persist(lambda: pushes.is_held(self.db, push_no)):
+                await self._pause(push_no, str(StoreFull()))
+        finally:
+            self._full.discard(push_no)
 
     async def _pause(self, push_no: int, reason: str) -> None:
         command_id, args = uuid4(), {"reason": reason}

@@ -83,6 +83,7 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
         self.pool = pool
+        self.when_full: Callable[[], None] | None = None  # called whenever `persist` finds the disk full
 
     @classmethod
     async def connect(
@@ -160,6 +161,8 @@ class Database:
             except Exception as error:
                 if not is_away(error) or self.pool.is_closing():
                     raise
+                if self.when_full is not None and isinstance(error, asyncpg.DiskFullError):
+                    self.when_full()
                 if give_up is not None and time.monotonic() + pause >= give_up:
                     raise StoreUnavailable from error
             await self.pool.expire_connections()

@@ -455,6 +455,12 @@ async def is_closing(db: Database, push_no: int) -> bool:
     return hold == Hold.CLOSING
 
 
+async def is_held(db: Database, push_no: int) -> bool:
+    """Whether somebody has held it back already: paused, draining or closing."""
+    hold: int | None = await db.fetchval(SQL.hold, push_no)
+    return hold != Hold.NONE
+
+
 async def close_push(db: Database, push_no: int) -> dict[str, Any] | None:
     """Close a push whose books are closed, and store its result, once. None: something is still open."""
     result: dict[str, Any] | None = await db.fetchval(SQL.close_push, push_no)

@@ -12,18 +12,23 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import send
+from activities.audience import Audiences, FreezeInput
 from activities.close import CloseInput, Closing
+from activities.faults import ours
 from activities.quota import Quota, QuotaInput
 from activities.registrations import Registrations, RetireInput
 from activities.send import Sending, SendInput, SendResult
 from clarion import limits
 from clarion.attempt import AttemptResult, Stop
+from clarion.errors import StoreFull
+from clarion.model.audience import Audience
+from clarion.model.spec import PushSpec
 from clarion.senders.outcome import Outcome, OutcomeKind
 from clarion.store import push as pushes
 from clarion.store import running
 from clarion.store.database import Database
 from clarion.store.ledger import Outcomes
-from tests.support.sending import Bench
+from tests.support.sending import MESSAGE, Bench, full_disk
 
 INPUT = SendInput(push_no=1, batches=(0,), provider="apns")
 
@@ -216,6 +221,25 @@ async def test_a_shut_lane_is_waited_for(db: Database) -> None:
 
     assert failure.value.next_retry_delay is not None
     assert 19 < failure.value.next_retry_delay.total_seconds() <= 20
+
+
+async def test_a_full_disk_ends_a_freeze_with_words_and_half_writes_nothing(db: Database) -> None:
+    """No room for its rows: it fails for good with what a person is to do; with room it is done once."""
+    await Bench.make(db, 100)
+    spec = PushSpec(app="bench", message=MESSAGE, audience=Audience(everybody=True))
+    push_no = (await pushes.open_push(db, spec, "full")).push_no
+    await pushes.plan(db, push_no)
+    await db.execute(full_disk("batch"))
+    freeze, input = Audiences(db).freeze, FreezeInput(push_no=push_no, range_no=0)
+
+    with pytest.raises(StoreFull, match="Make room, then resume") as refused:
+        await ActivityEnvironment().run(freeze, input)
+    rows = await db.fetchval("select count(*) from delivery where push_no = $1", push_no)
+    await db.execute("drop trigger full_disk on batch")
+    frozen = await ActivityEnvironment().run(freeze, input)
+
+    assert ours(refused.value).non_retryable
+    assert (rows, frozen.rows) == (0, 100)
 
 
 async def test_closing_books_what_is_open_and_is_repeatable(db: Database) -> None:

@@ -17,7 +17,7 @@ from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
 from clarion.senders.sender import TooLarge
 from clarion.store import push as pushes
 from clarion.store.database import Database
-from tests.support.sending import Bench, Prepared
+from tests.support.sending import Bench, Prepared, full_disk
 
 LEASE = 10.0
 GONE = Outcome(OutcomeKind.REJECTED, "scripted:Unregistered", retire=True)
@@ -356,3 +356,34 @@ async def test_a_failure_of_our_own_leaves_nothing_on_the_wire(
     assert counts["accepted"] == 100
     assert counts["planned"] == 200
     assert bench.process.window.used == 0
+
+
+async def test_a_full_disk_pauses_the_push_and_loses_nothing(db: Database) -> None:
+    """No room for what an answer needs: paused by clarion, answers kept; with room nothing is sent twice."""
+    bench = await Bench.make(db, 3_000)
+    bench.sender.script = lambda registration_no, times: GONE if registration_no % 100 == 0 else ACCEPTED
+    bench.sender.delay = 0.05
+    push_no, batches = await bench.push()
+    await db.execute(full_disk("retire"))
+
+    sending = [asyncio.create_task(attempt(bench.process, push_no, batch)) for batch in batches]
+    for _ in range(1_000):
+        if paused := await db.fetchrow("select hold_by, hold_reason from push where hold <> 0"):
+            break
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.6)  # the statement is repeated four or five times meanwhile
+    words = await db.fetchval("select count(*) from audit where push_no = $1", push_no)
+    await db.execute("drop trigger full_disk on retire")
+    ends = {(await task).why for task in sending}
+    before = await bench.counts(push_no)
+    await pushes.command(db, push_no, uuid4(), "test", "resume", {})
+    for batch in batches:
+        await attempt(bench.process, push_no, batch)
+
+    assert paused is not None
+    assert (paused["hold_by"], paused["hold_reason"][:10]) == ("clarion", "store full")
+    assert words == 1
+    assert "held" in ends
+    assert before["planned"] >= 1_000  # more than a window was never started
+    assert len(bench.sender.sent) == 3_000
+    assert await bench.counts(push_no) == {"audience": 3_000, "accepted": 2_970, "rejected": 30}

@@ -162,6 +162,15 @@ class FreePermits:
         self.throttled += throttled
 
 
+def full_disk(table: str) -> str:
+    """SQL for a table that has no room for one more row, until its trigger `full_disk` is dropped."""
+    return f"""
+    create function full_disk() returns trigger language plpgsql as
+      $$ begin raise exception 'could not extend file' using errcode = '53100'; end $$;
+    create trigger full_disk before insert on {table} for each row execute function full_disk();
+    """
+
+
 class Bench:
     """An app with one lane and some phones, a push frozen over them, and a process to send it with."""
 
