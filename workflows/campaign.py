@@ -70,7 +70,7 @@ class CampaignWorkflow(Steered):
         self._over = False
         self._changed = False
         self._continue = False
-        self._child: asyncio.Task[None] | None = None
+        self._child: asyncio.Task[bool] | None = None
         self._lost: set[str] = set()  # open pushes whose workflow is not ours to await
         self._idle = 1.0
 
@@ -119,8 +119,8 @@ class CampaignWorkflow(Steered):
             stand = await self._look()
             if stand.progress.closed_at is not None:
                 return self._end(stand.progress)
-            if stand.push is not None and stand.push.id not in self._lost:
-                await self._send(stand.push)
+            if stand.push is not None and await self._send(stand.push):
+                self._idle = 1.0
             elif workflow.info().is_continue_as_new_suggested():
                 self._continue = True
                 return CampaignResult(id=self._id, verdict="continued")
@@ -141,14 +141,20 @@ class CampaignWorkflow(Steered):
         self._show(stand.progress)
         return stand
 
-    async def _send(self, push: PushSpec) -> None:
-        """One stage, whatever becomes of its workflow: how the push stands is in the ledger."""
-        self._idle = 1.0
+    async def _send(self, push: PushSpec) -> bool:
+        """One stage, whatever becomes of its workflow: how the push stands is in the ledger.
+
+        False: it has no workflow of ours, so what is left is to look at its books from time to time.
+        """
+        if push.id in self._lost:
+            return False
         self._child = asyncio.create_task(self._push(push))
         await workflow.wait_condition(self._child.done)
-        self._child = None
+        sent, self._child = not self._child.cancelled() and self._child.result(), None
+        return sent
 
-    async def _push(self, push: PushSpec) -> None:
+    async def _push(self, push: PushSpec) -> bool:
+        """False while another workflow has its id: one started beside us, which may end without sending."""
         assert push.id is not None
         try:
             await workflow.execute_child_workflow(
@@ -161,9 +167,12 @@ class CampaignWorkflow(Steered):
                 static_summary=push.title or f"push of campaign {self._id}",
                 priority=calls.priority(push.priority.number, push.app),
             )
-        except (WorkflowAlreadyStartedError, ChildWorkflowError, asyncio.CancelledError):
+        except WorkflowAlreadyStartedError:
+            return False
+        except (ChildWorkflowError, asyncio.CancelledError):
             # Ended, it is found closed. Else somebody resumes it or cancels it, and we follow its books.
             self._lost.add(push.id)
+        return True
 
     async def _wait(self, stand: AdvanceResult) -> None:
         """Until something happens, a moment has come, or it is time to look whether we missed a word."""

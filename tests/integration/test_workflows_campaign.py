@@ -248,13 +248,32 @@ async def test_a_taken_name_of_a_stage_fails_it(engine: Engine) -> None:
     stages = [{"name": "pilot", "share": 20, "then": {"approval": {}}}, {"name": "rest"}]
     campaign = await Campaign.start(app, "taken", stages=stages)
     waiting = await campaign.waits("approval", stage="rest")
-    await app.push(id="taken.rest")
+    await (await app.push(id="taken.rest")).opened()
 
     await campaign.handle.approve(waiting.content)
     result = await campaign.result()
 
     assert result["verdict"] == "failed"
     assert "taken.rest" in result["reason"]
+
+
+async def test_a_workflow_under_the_id_of_a_stage_only_delays_it(engine: Engine) -> None:
+    """Its row is the campaign's, its id another workflow's: once that one has ended the stage goes out."""
+    app = await engine.app(300)
+    stages = [{"name": "pilot", "share": 20, "then": {"approval": {}}}, {"name": "rest"}]
+    campaign = await Campaign.start(app, "squatted", stages=stages)
+    waiting = await campaign.waits("approval", stage="rest")
+    squatter = await engine.client.start_workflow(
+        names.PUSH_WORKFLOW, id="push/squatted.rest", task_queue="nobody-works-here"
+    )
+
+    await campaign.handle.approve(waiting.content)
+    await campaign.push("rest").opened()
+    await squatter.terminate()
+    result = await campaign.result()
+
+    assert sum(accepted(result)) == 300
+    assert result["verdict"] == "completed"
 
 
 async def test_a_waiting_campaign_continues_as_new(

@@ -153,6 +153,12 @@ class Push:
                 await asyncio.sleep(0.05)
         return row
 
+    async def opened(self, *, seconds: float = 15.0) -> None:
+        """Wait until it has a row."""
+        async with asyncio.timeout(seconds):
+            while await self.row("push_no") is None:  # noqa: ASYNC110  # rows
+                await asyncio.sleep(0.02)
+
     async def row(self, columns: str) -> Any:
         """Columns of its row."""
         return await self.engine.db.fetchrow(f"select {columns} from push where push_id = $1", self.id)
