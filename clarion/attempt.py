@@ -415,6 +415,7 @@ class _Attempt:
                 limit,
                 self._take.mask,
                 self._prepared.needs_values,
+                self._prepared.needs_badge,
             )
         )
         self._exhausted = len(more) < limit

@@ -22,6 +22,7 @@ ATTEMPT_SECONDS: Final = 60.0  # then it returns `more`
 HEARTBEAT_TIMEOUT: Final = 3.0
 HEARTBEAT_EVERY: Final = 1.0
 STALL_SECONDS: Final = 20.0  # no answer, commit, database retry or named wait for so long: stop the heartbeat
+MOST_BADGE: Final = 32_767  # where a phone that is never opened stops counting: a smallint
 MAX_ATTEMPTS: Final = 4  # attempts at one delivery before it is dead
 RETRY_SECONDS: Final = (1.0, 5.0, 30.0)  # then doubling
 RETRY_JITTER: Final = 0.2

@@ -8,6 +8,9 @@ neither end it nor add a field.
     {{ user.first_name }}                        the user's attribute, a path of names
     {{ user.first_name | default: "you" }}       what stands there when it is missing
 
+Where the message's badge is an increment stands a place for the device's own number, which enters as a JSON
+number.
+
 A value is missing when it is absent, null or the empty text; spaces are a value like any other. Without a
 default a user whose value is missing is not sent to: `MissingValue`, which names the value. Everything else
 between double braces, and `{%`, is refused: it is kept free for more of Liquid.
@@ -34,6 +37,7 @@ _PLACE: Final = re.compile(
     r"\{\{\s*user(?P<path>(?:\.[A-Za-z_][A-Za-z0-9_-]*)+)\s*"
     r"(?:\|\s*default:\s*(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<number>-?\d+(?:\.\d+)?))\s*)?\}\}"
 )
+BADGE: Final = "+badge"  # a device's number among the values: no place in a text can name it
 _HOW: Final = 'use {{ user.name }} or {{ user.name | default: "…" }}'
 
 
@@ -56,6 +60,21 @@ class Value:
                 raise MissingValue("user." + ".".join(self.path))
             return self.default
         return escaped(plain(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A place for the device's number."""
+
+    def inside(self, values: Mapping[str, Any]) -> bytes:
+        """Its digits. Raises MissingValue."""
+        found = values.get(BADGE)
+        if type(found) is not int:
+            raise MissingValue("badge")
+        return b"%d" % found
+
+
+Place = Value | Number
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +133,9 @@ class Rendering:
 
     __slots__ = ("_most", "_pieces", "_values", "constant", "fixed", "least", "limit")
 
-    def __init__(self, segments: Iterable[bytes | Value], limit: int) -> None:
+    def __init__(self, segments: Iterable[bytes | Place], limit: int) -> None:
         self._pieces = [b""]  # constants; between two of them the place of a value
-        self._values: list[tuple[int, Value]] = []  # and at which of these places it stands
+        self._values: list[tuple[int, Place]] = []  # and at which of these places it stands
         for segment in segments:
             if isinstance(segment, bytes):
                 self._pieces[-1] += segment
@@ -131,6 +150,10 @@ class Rendering:
     def exempt(self, size: int) -> None:
         """So many of its fixed bytes do not count against the limit."""
         self._most = self.limit + size
+
+    def needs(self, kind: type[Place]) -> bool:
+        """Whether it has places of this kind."""
+        return any(isinstance(value, kind) for _, value in self._values)
 
     @property
     def excess(self) -> int:
@@ -148,9 +171,9 @@ class Rendering:
         return payload
 
 
-def _least(value: Value) -> int:
+def _least(value: Place) -> int:
     """Bytes that a value has at least: a value that is there has one."""
-    return 1 if value.default is None else min(1, len(value.default))
+    return 1 if isinstance(value, Number) or value.default is None else min(1, len(value.default))
 
 
 def render(tree: dict[str, Any], limit: int, *, head: bytes = b"{", tail: bytes = b"}") -> Rendering:
@@ -158,13 +181,13 @@ def render(tree: dict[str, Any], limit: int, *, head: bytes = b"{", tail: bytes 
 
     Raises BadSpec naming what JSON cannot say.
     """
-    segments: list[bytes | Value] = [head]
+    segments: list[bytes | Place] = [head]
     _write_members(tree, "", segments)
     segments.append(tail)
     return Rendering(segments, limit)
 
 
-def _write(node: Any, where: str, out: list[bytes | Value]) -> None:
+def _write(node: Any, where: str, out: list[bytes | Place]) -> None:
     if isinstance(node, Template):
         out.append(b'"')
         out.extend(part if isinstance(part, Value) else escaped(part) for part in node.parts)
@@ -178,11 +201,13 @@ def _write(node: Any, where: str, out: list[bytes | Value]) -> None:
             out.append(b"," if number else b"[")
             _write(member, f"{where}[{number}]", out)
         out.append(b"]" if node else b"[]")
+    elif isinstance(node, Number):
+        out.append(node)
     else:
         out.append(_scalar(node, where))
 
 
-def _write_members(node: dict[str, Any], where: str, out: list[bytes | Value]) -> None:
+def _write_members(node: dict[str, Any], where: str, out: list[bytes | Place]) -> None:
     for number, (name, member) in enumerate(node.items()):
         inner = f"{where}.{name}" if where else str(name)
         if not isinstance(name, str):
@@ -207,14 +232,15 @@ class Renderings:
     there is none, because the locale is new or the payload is not the same for everybody.
     """
 
-    __slots__ = ("_by_language", "_by_locale", "needs_values", "ready")
+    __slots__ = ("_by_language", "_by_locale", "needs_badge", "needs_values", "ready")
 
     def __init__(self, by_language: Mapping[str, Rendering]) -> None:
         self._by_language = {_tag(language): rendering for language, rendering in by_language.items()}
         for language, rendering in by_language.items():
             self._by_language.setdefault(_other_spelling(_tag(language)), rendering)
         self._by_locale: dict[str, Rendering] = {}
-        self.needs_values = any(rendering.constant is None for rendering in by_language.values())
+        self.needs_values = any(rendering.needs(Value) for rendering in by_language.values())
+        self.needs_badge = any(rendering.needs(Number) for rendering in by_language.values())
         self.ready: dict[str, bytes] = {}
 
     def body(self, locale: str, values: Mapping[str, Any] | None) -> bytes:
@@ -287,6 +313,11 @@ def render_languages(message: Message, build: Callable[[Compiled], Rendering], p
                 f"of {rendering.limit} bytes: shorten the texts or the data"
             )
     return Renderings(by_language)
+
+
+def badge_of(message: Message) -> int | Number | None:
+    """The badge as it stands in a payload's tree: a number for all, or the place of each device's own."""
+    return Number() if isinstance(message.badge, str) else message.badge
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -70,6 +70,9 @@ def import_(
 def register(
     app_name: AppName,
     device: Annotated[str, typer.Argument(help="The device as JSON, or - to read it from standard input.")],
+    badge: Annotated[
+        int | None, typer.Option(min=0, help="What its icon shows now; 0 when the app was opened.")
+    ] = None,
     json: Json = False,
     data: Data = None,
 ) -> None:
@@ -78,7 +81,10 @@ def register(
     async def work(context: Context) -> Registered:
         db = await context.db()
         intake = await Intake.load(db, await apps.get(db, app_name))
-        return await devices.register(db, await Locales.load(db), intake, [_object(device)])
+        done = await devices.register(db, await Locales.load(db), intake, [_object(device)])
+        if badge is not None:
+            await devices.set_badge(db, done.numbers, badge)
+        return done
 
     done = run(work, data)
     if json:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from enum import IntEnum, StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from clarion.model.base import Model
 
@@ -53,6 +53,15 @@ class Text(Model):
     title: str | None = None
     subtitle: str | None = None
     body: str | None = None
+
+
+_Number = Annotated[int, Field(ge=0, strict=True)]
+_Step = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{0,3}$")]
+
+
+def badge_step(badge: int | str | None) -> int:
+    """What an increment adds to the number of every phone; 0: the badge is none."""
+    return int(badge) if isinstance(badge, str) else 0
 
 
 class Action(Model):
@@ -113,7 +122,7 @@ class Message(Model):
     """
 
     texts: dict[str, Text] = {}
-    badge: int | None = Field(default=None, ge=0, strict=True)  # 0 clears the badge
+    badge: _Number | _Step | None = None  # a number for all, 0 clears it; "+n": each phone's own goes up by n
     sound: str | dict[str, Any] | None = None
     category: str | None = None
     thread_id: str | None = None

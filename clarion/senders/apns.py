@@ -38,12 +38,13 @@ class ApnsPrepared:
     """A message ready for APNs: payloads by locale, and the headers that all its deliveries share."""
 
     __slots__ = (
-        "_fixed", "_ids", "_message", "_push", "body", "extra", "fresh_until", "needs_values", "ready"
+        "_fixed", "_ids", "_message", "_push", "body", "extra", "fresh_until", "needs_badge", "needs_values",
+        "ready",
     )  # fmt: skip
 
     def __init__(self, push: PushFacts, message: Message, topic: str, *, certificate: bool) -> None:
         rendered = renderings(message, certificate=certificate)
-        self.needs_values = rendered.needs_values
+        self.needs_values, self.needs_badge = rendered.needs_values, rendered.needs_badge
         self.ready, self.body = rendered.ready, rendered.body
         self._ids = apns_ids(push)
         self._push, self._message = push, message

@@ -14,7 +14,16 @@ from typing import Any, Final
 from clarion.errors import BadSpec
 from clarion.limits import APNS_PAYLOAD, APNS_VOIP_PAYLOAD
 from clarion.model.message import Message, PushType
-from clarion.render import Compiled, Rendering, Renderings, compile_text, present, render, render_languages
+from clarion.render import (
+    Compiled,
+    Rendering,
+    Renderings,
+    badge_of,
+    compile_text,
+    present,
+    render,
+    render_languages,
+)
 
 Tree = dict[str, Any]
 
@@ -147,7 +156,7 @@ def notification(message: Message, texts: Compiled) -> Tree:
     return present(
         {
             "alert": dict(texts) or None,
-            "badge": message.badge,
+            "badge": badge_of(message),
             "sound": message.sound,
             "category": message.category,
             "thread-id": message.thread_id,

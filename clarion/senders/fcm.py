@@ -29,7 +29,7 @@ _FOREVER: Final = float("inf")
 class FcmPrepared:
     """A message ready for FCM: what stands behind the token, by locale."""
 
-    __slots__ = ("_message", "_push", "fresh_until", "needs_values", "ready", "renderings")
+    __slots__ = ("_message", "_push", "fresh_until", "needs_badge", "needs_values", "ready", "renderings")
 
     renderings: Renderings
     ready: dict[str, bytes]
@@ -38,6 +38,7 @@ class FcmPrepared:
         self._push, self._message = push, message
         self.freshen(now)
         self.needs_values = self.renderings.needs_values
+        self.needs_badge = self.renderings.needs_badge
 
     def freshen(self, now: float) -> None:
         """Render for this moment: what is said of the lifetime may depend on it."""

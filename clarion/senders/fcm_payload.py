@@ -16,7 +16,17 @@ from typing import Any, Final
 from clarion.errors import BadSpec
 from clarion.limits import APNS_PAYLOAD, FCM_PAYLOAD
 from clarion.model.message import FcmOptions, Message, PushType
-from clarion.render import Compiled, Rendering, Renderings, Template, plain, present, render, render_languages
+from clarion.render import (
+    Compiled,
+    Rendering,
+    Renderings,
+    Template,
+    badge_of,
+    plain,
+    present,
+    render,
+    render_languages,
+)
 from clarion.senders import apns_payload
 from clarion.senders.facts import dedup_key, lifetime, web_topic
 from clarion.senders.sender import PushFacts
@@ -112,7 +122,7 @@ def _android(push: PushFacts, message: Message, key: str, ttl: int | None, *, sh
         "tag": key,
         "channel_id": message.fcm.channel_id,
         "sound": message.sound if isinstance(message.sound, str) else None,
-        "notification_count": message.badge or None,  # 0 means "count by yourself" there
+        "notification_count": badge_of(message) or None,  # 0 means "count by yourself" there
     }
     return present(
         {

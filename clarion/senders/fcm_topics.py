@@ -44,6 +44,8 @@ class Change:
 def body(push: PushFacts, message: Message, target: Mapping[str, str], now: float) -> bytes:
     """The request's body for {"topic": …} or {"condition": …}. Raises BadSpec."""
     rendered = renderings(push, message, now, limit=FCM_TOPIC_PAYLOAD)
+    if rendered.needs_badge:
+        raise BadSpec("badge: a message to a topic has one number for all, no increment")
     if rendered.needs_values:
         raise BadSpec("a message to a topic is the same for everybody: it cannot have {{ placeholders }}")
     ((name, value),) = target.items()

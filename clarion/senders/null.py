@@ -24,6 +24,7 @@ class NullPrepared:
     """Nothing is rendered."""
 
     needs_values: bool = False
+    needs_badge: bool = False
 
 
 class NullSender:

@@ -34,10 +34,11 @@ class Prepared(Protocol):
     """A message made ready for one provider: rendered once per (content version, locale, variant).
 
     A personalised message also yields bytes per user. `needs_values` says whether READ must bring the
-    users' attributes.
+    users' attributes, `needs_badge` whether it must bring the numbers of the devices.
     """
 
     needs_values: bool
+    needs_badge: bool
 
 
 class TooLarge(Exception):

@@ -48,7 +48,7 @@ class Prepared:
         """Raises BadSpec."""
         self._push, self._message = push, message
         self.texts = renderings(push, message)
-        self.needs_values = self.texts.needs_values
+        self.needs_values, self.needs_badge = self.texts.needs_values, self.texts.needs_badge
         self.freshen(clock.time())
 
     def freshen(self, now: float) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from clarion.limits import WEBPUSH_PLAINTEXT
 from clarion.model.message import Message
-from clarion.render import Compiled, Renderings, present, render, render_languages
+from clarion.render import Compiled, Renderings, badge_of, present, render, render_languages
 from clarion.senders.facts import dedup_key
 from clarion.senders.sender import PushFacts
 
@@ -40,7 +40,7 @@ def _tree(message: Message, texts: Compiled, tag: str) -> dict[str, Any]:
             "actions": actions or None,
             "requireInteraction": options.require_interaction,
             "silent": options.silent,
-            "appBadge": message.badge,
+            "appBadge": badge_of(message),
             "data": message.data or None,
         }
     )

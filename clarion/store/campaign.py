@@ -310,5 +310,7 @@ async def _edited(
     if row is None:
         raise NotFound(f"no campaign {campaign_id[:128]!r}: `clarion campaign list` shows those there are")
     given = await pushes.edited(db, row["app_no"], args, check)
+    present = await contents.load_message(db, row["app_no"], row["content"])
+    pushes.same_step(present.badge, given["message"].get("badge"))
     await contents.store_message(db, row["app"], Message.model_validate(given["message"]))
     return given

@@ -92,7 +92,8 @@ limit $3
 
 -- name: of_app
 -- $1 campaign
-select c.app_no, a.name as app from campaign c join app a using (app_no) where c.campaign_id = $1
+select c.app_no, a.name as app, 'content:' || encode(c.content, 'hex') as content
+from campaign c join app a using (app_no) where c.campaign_id = $1
 
 -- name: open_ones
 -- Campaigns that should have a running workflow. $1 seconds of grace for one that was opened just now

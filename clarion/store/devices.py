@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from clarion import limits
 from clarion.errors import BadRegistration
 from clarion.model.ledger import Reason
 from clarion.store.database import Database
@@ -97,6 +98,11 @@ async def register(
         # What one row knows by its token and another one by its installation is the same phone.
         done = await _one_by_one(db, locales, intake.app_no, stamp, kept)
     return Registered(done.inserted, done.updated, done.duplicate + dropped, done.numbers)
+
+
+async def set_badge(db: Database, registrations: Sequence[int], number: int) -> None:
+    """The app on these phones shows this number now: what counts ("+1") goes on from it."""
+    await db.execute(SQL.set_badge, registrations, min(number, limits.MOST_BADGE))
 
 
 async def _one_by_one(

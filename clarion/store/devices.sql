@@ -16,6 +16,12 @@ with d as (
 )
 select device_no from d;
 
+-- name: set_badge
+-- $1 registrations $2 the number
+insert into badge (device_no, number)
+select distinct device_no, $2::smallint from registration where registration_no = any ($1::bigint[])
+on conflict (device_no) do update set number = excluded.number;
+
 -- name: unregister
 with d as (
   select device_no from device where app_no = $1 and installation = $2

@@ -205,14 +205,15 @@ class Ledger:
         return Take(*row)
 
     async def read(
-        self, push_no: int, batch: int, after: int, limit: int, mask: int, values: bool
+        self, push_no: int, batch: int, after: int, limit: int, mask: int, values: bool, badge: bool = False
     ) -> list[asyncpg.Record]:
         """Planned rows after seq `after`, in order.
 
         (seq, registration_no, user_no, token, variant, locale, attempt, drop, values); `drop` is 0 or the
-        `Reason` for which the row must not be sent; `values`: the user's attributes, if asked for.
+        `Reason` for which the row must not be sent; `values`: the user's attributes, if asked for,
+        and if its `badge` is asked for, the device's number under `clarion.render.BADGE`.
         """
-        return await self._db.fetch(SQL.read, push_no, batch, after, limit, mask, values)
+        return await self._db.fetch(SQL.read, push_no, batch, after, limit, mask, values, badge)
 
     async def step(
         self,

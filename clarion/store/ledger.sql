@@ -8,7 +8,8 @@ select * from take($1, $2, $3, $4, $5)
 
 -- name: read
 -- The planned rows after seq $3, as the registry is now. $1 push $2 batch $4 limit $5 mask of opt-out bits
--- $6 whether the message needs the user's values
+-- $6 whether the message needs the user's values $7 whether it needs the phone's badge: it comes among the
+-- values, under a name that no text can say; 0, a phone that was not counted, is a value that is missing
 -- drop: 1 the registration was retired or is gone, 2 it is another user's, 3 the user opted out
 select
   d.seq, d.registration_no, d.user_no, r.token, d.variant, d.locale, d.attempt,
@@ -18,7 +19,11 @@ select
     when u.user_no is null or u.optout & $5 <> 0 then 3
     else 0
   end as drop,
-  case when $6 then u.attributes end as values
+  case
+    when $7 then coalesce(case when $6 then u.attributes end, '{}')
+      || jsonb_build_object('+badge', nullif(d.badge, 0))
+    when $6 then u.attributes
+  end as values
 from delivery d
 left join registration r on r.registration_no = d.registration_no
 left join usr u on u.user_no = d.user_no

@@ -19,7 +19,7 @@ from clarion.errors import BadSpec, CommandRefused, NotFound
 from clarion.model.audience import Audience
 from clarion.model.command import CommandAnswer
 from clarion.model.ledger import Hold, State
-from clarion.model.message import Kind, Message, PushType
+from clarion.model.message import Kind, Message, PushType, badge_step
 from clarion.model.spec import PushSpec
 from clarion.store import audience as rules
 from clarion.store import content as contents
@@ -338,11 +338,24 @@ async def freeze(
             looked_up = row["what"] != USERS or _is_named(rule)
             await connection.execute(_PLANNED_FOR_VALUES if looked_up else _MERGED)
             tag = await connection.execute(sql, push_no, range_no, *args, timeout=FREEZE_SECONDS)
+            await _count_badges(connection, push_no, range_no, row)
             if await connection.fetchval(SQL.gate, push_no) == Hold.CLOSING:
                 raise _Closing
             return Frozen(rows=int(tag.rsplit(" ", 1)[1]))
     except _Closing:
         return Frozen(closing=True)
+
+
+async def _count_badges(connection: Any, push_no: int, range_no: int, row: asyncpg.Record) -> None:
+    """Give the rows of a range that was just written their numbers, if the badge is an increment."""
+    step = badge_step(row["badge"])
+    if not step:
+        return
+    if row["what"] != USERS:
+        before = row["of_push"], row["lo"], row["hi"]
+        await connection.execute(SQL.repeat_badges, push_no, range_no, *before, timeout=FREEZE_SECONDS)
+    most = limits.MOST_BADGE
+    await connection.execute(SQL.count_badges, push_no, range_no, step, most, timeout=FREEZE_SECONDS)
 
 
 def _is_named(rule: Audience) -> bool:
@@ -401,17 +414,34 @@ async def command(
     (refused unless the control row has this version). `way`: update, signal, direct, clarion.
     Raises NotFound, CommandRefused.
     """
-    if what == "edit" and await db.fetchval(SQL.is_approved, push_no):
-        raise CommandRefused(
-            "edit_message refused: the content of its campaign was approved; "
-            "edit the campaign between two stages, or cancel it"
-        )
+    if what == "edit":
+        await _editable(db, push_no, args)
     answer = await db.fetchval(SQL.command, push_no, command_id, who, way, what, _plain(args))
     if answer.get("error") == "no such push":
         raise NotFound(f"no push with the number {push_no}")
     if not answer["ok"]:
         raise CommandRefused(f"{SAID.get(what, what)} refused: {answer['error']}")
     return _answer(answer)
+
+
+async def _editable(db: Database, push_no: int, args: Mapping[str, Any]) -> None:
+    """Whether this content may take the place of the present one. Raises CommandRefused."""
+    if await db.fetchval(SQL.is_approved, push_no):
+        raise CommandRefused(
+            "edit_message refused: the content of its campaign was approved; "
+            "edit the campaign between two stages, or cancel it"
+        )
+    if "message" in args:
+        same_step(await db.fetchval(SQL.badge, push_no), args["message"].get("badge"))
+
+
+def same_step(badge: int | str | None, edited: int | str | None) -> None:
+    """An edit keeps the increment, which is counted when the audience is frozen. Raises CommandRefused."""
+    if badge_step(badge) != badge_step(edited):
+        raise CommandRefused(
+            "edit_message refused: an increment of the badge is counted when the audience is frozen, so an "
+            f"edit keeps it: badge is {badge!r} and would become {edited!r}"
+        )
 
 
 async def edited(db: Database, app_no: int, args: Mapping[str, Any], check: Check) -> dict[str, Any]:

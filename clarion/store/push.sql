@@ -124,6 +124,9 @@ select ranges from grown
 -- $1 push $2 range_no
 select
   r.what, r.lo, r.hi, r.of_push, r.frozen_at, p.batch_size, p.mask, p.app_no, p.kind,
+  (
+    select c.message->'badge' from push_content c where (c.push_no, c.version) = (p.push_no, p.content_version)
+  ) as badge,
   p.spec->'audience' as audience,
   a.lane_order || array(
     select lane from credential c
@@ -225,6 +228,41 @@ select
   $1, user_no, registration_no, now(), batch, seq,
   case when reason > 0 then 4 else 0 end, reason, variant, locale
 from placed
+
+-- name: count_badges
+-- The badge of every phone in a range that was written just now goes up, and its row keeps the number. In the
+-- phones' order: of two pushes that count the same phones one waits for the other.
+-- $1 push $2 range_no $3 how far up $4 the most that a badge can be
+with written as materialized (
+  select d.batch, d.seq, r.device_no
+  from delivery d join registration r using (registration_no)
+  where d.push_no = $1 and d.batch >= $2 * 10000 and d.batch < ($2 + 1) * 10000 and d.state = 0
+    and d.badge = 0
+), counted as (
+  insert into badge as b (device_no, number) select device_no, $3 from written order by device_no
+  on conflict (device_no) do update set number = least(b.number::int + $3, $4)
+  returning device_no, number
+)
+update delivery d set badge = c.number
+from written w join counted c using (device_no)
+where d.push_no = $1 and d.batch = w.batch and d.seq = w.seq
+
+-- name: repeat_badges
+-- A retry, and another try of a phone, show the number of the first. $1 push $2 range_no $3 of which push
+-- $4 $5 of which of its batches
+update delivery d set badge = o.badge
+from delivery o
+join registration x on x.registration_no = o.registration_no
+join registration r on r.device_no = x.device_no
+where d.push_no = $1 and d.batch >= $2 * 10000 and d.batch < ($2 + 1) * 10000
+  and o.push_no = $3 and o.batch >= $4 and o.batch < $5
+  and d.registration_no = r.registration_no
+
+-- name: badge
+-- What the content in force says of it. $1 push
+select c.message->'badge' as badge
+from push p join push_content c on (c.push_no, c.version) = (p.push_no, p.content_version)
+where p.push_no = $1
 
 -- name: gate
 -- Nothing is born behind a close: this sees a hold committed meanwhile, and a later one waits for our commit.

@@ -23,6 +23,8 @@ with u as (
   delete from usr where app_no = $1 and user_id = $2 returning user_no
 ), d as (
   delete from device where user_no in (select user_no from u) returning device_no
+), b as (
+  delete from badge where device_no in (select device_no from d)
 ), r as (
   delete from registration where device_no in (select device_no from d)
 )

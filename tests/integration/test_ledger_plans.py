@@ -62,7 +62,7 @@ def step_args(push_no: int) -> tuple[Any, ...]:
 
 Arguments = Callable[[int], tuple[Any, ...]]
 STATEMENTS: dict[str, tuple[str, Arguments]] = {
-    "read": (ledger.SQL.read, lambda push_no: (push_no, 0, -1, 500, 1, True)),
+    "read": (ledger.SQL.read, lambda push_no: (push_no, 0, -1, 500, 1, True, False)),
     "step": (ledger.SQL.step, step_args),
     "release": (ledger.SQL.release, lambda push_no: (push_no, 0, 1)),
     "next_work": (ledger.SQL.next_work, lambda push_no: (push_no, [3], 50)),

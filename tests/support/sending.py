@@ -29,6 +29,7 @@ class Prepared:
     message: Message
     push: PushFacts
     needs_values: bool = False
+    needs_badge: bool = False
 
 
 @dataclass
