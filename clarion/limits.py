@@ -14,7 +14,11 @@ CLAIM_AHEAD_AT_LEAST_ONCE: Final = 0.5  # and a window at most this many seconds
 
 # One request at a provider.
 REQUEST_TIMEOUT: Final = 6.0
-REQUEST_TIMEOUT_BY_PROVIDER: Final[dict[str, float]] = {"fcm": 10.0}  # Google asks for ten seconds
+REQUEST_TIMEOUT_BY_PROVIDER: Final[dict[str, float]] = {
+    "fcm": 10.0,  # Google asks for ten seconds
+    "vivo": 10.0,  # content and its readers are two requests
+}
+GROUP: Final = 200  # deliveries in one request where a request carries many: a fifth of the window
 LEASE_MARGIN: Final = 4.0  # lease = request timeout + this
 
 # One attempt at a batch.
@@ -77,6 +81,7 @@ APNS_PAYLOAD: Final = 4_096
 APNS_VOIP_PAYLOAD: Final = 5_120
 FCM_PAYLOAD: Final = 4_096
 FCM_TOPIC_PAYLOAD: Final = 2_048  # to a topic or condition
+HMS_BODY: Final = 4_096  # without the registrations
 WEBPUSH_PLAINTEXT: Final = 3_993
 TOKEN_BYTES: Final = 8_192
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from clarion.errors import BadInput
-from clarion.store import apps, credential_check, credentials
+from clarion.store import apps, credential_check, credentials, vendor_check
 from clarion.store.credential_check import Checked
 from clarion.store.credentials import CredentialRow, NewCredential
 from clarion.store.reasons import Reasons
@@ -44,6 +44,7 @@ Password = Annotated[
 ]
 Account = Annotated[Path, typer.Argument(help="The service account's JSON file, or - for standard input.")]
 Subject = Annotated[str, typer.Option(help="Whom push services may write to: mailto:… or https://…")]
+VendorFile = Annotated[Path, typer.Argument(metavar="FILE", help="A JSON file, or - for standard input.")]
 VapidKey = Annotated[Path | None, typer.Option("--key", help="A file with the VAPID private key.")]
 
 
@@ -109,6 +110,32 @@ def add_webpush(
     settings = common.pop("settings") | ({"allow": list(allow)} if allow else {})
     _add(app_name, credentials.new_webpush(name or "webpush", checked, settings=settings, **common), data)
     typer.echo(f"public key: {checked.secret['public_key']}")
+
+
+def _vendor_commands(provider: str, about: str) -> None:
+    """`add` and `rotate` of a vendor, whose secret is one JSON file."""
+
+    @add.command(provider, help=about)
+    def add_vendor(
+        app_name: AppName,
+        file: VendorFile,
+        name: NewName = None,
+        endpoint: Endpoint = None,
+        ceiling: Ceiling = None,
+        ca: Ca = None,
+        data: Data = None,
+    ) -> None:
+        checked = vendor_check.from_file(provider, _read(file))
+        common = _common(endpoint, ceiling, ca)
+        _add(app_name, credentials.new_vendor(provider, name or provider, checked, **common), data)
+
+    @rotate.command(provider, help="Another secret of the same app there.")
+    def rotate_vendor(app_name: AppName, name: Name, file: VendorFile, data: Data = None) -> None:
+        _rotate(app_name, name, vendor_check.from_file(provider, _read(file)), data)
+
+
+for _provider, _about in vendor_check.ABOUT.items():
+    _vendor_commands(_provider, _about)
 
 
 @app.command("list")

@@ -114,6 +114,50 @@ class WebPushOptions(Model):
     silent: bool | None = None
 
 
+class Classification(StrEnum):
+    """What Chinese vendors want to know of a message: they count and show marketing apart."""
+
+    SERVICE = "service"  # something the person waits for: a message, an order, an account
+    MARKETING = "marketing"
+
+
+class HmsOptions(Model):
+    """What only Huawei understands; `android` and `notification` are spelled as in its own reference."""
+
+    category: str | None = Field(
+        default=None, pattern=r"^[A-Z_]{1,32}$"
+    )  # of a service message: IM, TRAVEL …
+    channel_id: str | None = None
+    receipt_id: str | None = None  # which of the console's receipt configurations is used
+    test: bool = False  # a test message: 500 a day and app
+    android: dict[str, Any] = {}  # laid over message.android (v1, v2)
+    notification: dict[str, Any] = {}  # laid over the notification (v3: payload.notification)
+
+
+class XiaomiOptions(Model):
+    """What only Xiaomi understands."""
+
+    channel_id: str | None = None  # decides between private and public messages
+    extra: dict[str, str] = {}  # further fields extra.…, without that prefix
+
+
+class OppoOptions(Model):
+    """What only OPPO understands; `notification` is spelled as in its own reference."""
+
+    channel_id: str | None = None
+    category: str | None = None
+    notify_level: int | None = None  # 1 bar, 2 and lock screen, 16 and banner …; needs a category
+    notification: dict[str, Any] = {}
+
+
+class VivoOptions(Model):
+    """What only vivo understands."""
+
+    category: str | None = Field(default=None, pattern=r"^[A-Z_]{1,32}$")
+    test: bool = False  # only to the console's test devices
+    message: dict[str, Any] = {}  # laid over the message
+
+
 class Message(Model):
     """Content of a push. `texts` is keyed by a BCP 47 language tag, or `default`.
 
@@ -134,6 +178,11 @@ class Message(Model):
     apns: ApnsOptions = ApnsOptions()
     fcm: FcmOptions = FcmOptions()
     webpush: WebPushOptions = WebPushOptions()
+    classification: Classification | None = None  # absent: marketing, which nobody is punished for
+    hms: HmsOptions = HmsOptions()
+    xiaomi: XiaomiOptions = XiaomiOptions()
+    oppo: OppoOptions = OppoOptions()
+    vivo: VivoOptions = VivoOptions()
 
     @field_validator("collapse")
     @classmethod

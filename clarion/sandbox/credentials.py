@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,8 @@ KEY: Final = "CLARIONKEY"
 TOPIC: Final = "com.example.clarion"
 PROJECT: Final = "clarion-sandbox"
 PROJECT_NUMBER: Final = "100000000001"
+APP_ID: Final = "100000001"
+HMS_PROJECT: Final = "200000001"
 SUBJECT: Final = "mailto:push@clarion.example"
 
 
@@ -30,19 +33,28 @@ class Credentials:
     apns_certificate: dict[str, Any]
     fcm: dict[str, Any]
     webpush: dict[str, Any]
+    vendors: dict[str, dict[str, Any]]  # by provider
+    hms_v3: dict[str, Any]
 
 
-def demo_credentials(directory: Path, authority: Authority, fcm_port: int) -> Credentials:
-    """Those of `directory`; what is missing is made. Only the service account's URL follows the port."""
+def demo_credentials(directory: Path, authority: Authority, ports: Mapping[str, int]) -> Credentials:
+    """Those of `directory`; what is missing is made. Only the URLs of token endpoints follow the ports."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     fcm = _read(directory / "fcm.json") or _service_account()
-    fcm["token_uri"] = f"https://127.0.0.1:{fcm_port}/token"
+    fcm["token_uri"] = f"https://127.0.0.1:{ports['fcm']}/token"
+    vendors = {name: _read(directory / f"{name}.json") or make() for name, make in _VENDORS.items()}
+    vendors["hms"]["token_url"] = f"https://127.0.0.1:{ports['hms']}/oauth2/v3/token"
     made = Credentials(
         apns=_read(directory / "apns.json") or _apns_key(),
         apns_certificate=_read(directory / "apns-certificate.json") or _apns_certificate(authority),
         fcm=fcm,
         webpush=_read(directory / "webpush.json") or _vapid_key(),
+        vendors=vendors,
+        hms_v3=_read(directory / "hms-v3.json") or _hms_v3(),
     )
+    for name, vendor in vendors.items():
+        _write(directory / f"{name}.json", vendor)
+    _write(directory / "hms-v3.json", made.hms_v3)
     _write(directory / "apns.json", made.apns)
     _write(directory / "apns-certificate.json", made.apns_certificate)
     _write(directory / "fcm.json", made.fcm)
@@ -91,6 +103,31 @@ def _vapid_key() -> dict[str, Any]:
         "public_key": encode_base64url(point),
         "subject": SUBJECT,
     }
+
+
+def _hms() -> dict[str, Any]:
+    return {"app_id": APP_ID, "client_id": APP_ID, "client_secret": os.urandom(32).hex()}
+
+
+def _xiaomi() -> dict[str, Any]:
+    return {"package": TOPIC, "app_secret": os.urandom(16).hex()}
+
+
+def _hms_v3() -> dict[str, Any]:
+    account = _service_account()
+    return {
+        "project_id": HMS_PROJECT,
+        "key_id": os.urandom(16).hex(),
+        "private_key": account["private_key"],
+        "sub_account": "100000002",
+        "auth_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/authorize",
+        "token_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/token",
+        "auth_provider_cert_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/certs",
+        "client_cert_uri": "https://oauth-login.cloud.huawei.com/oauth2/v3/x509?client_id=",
+    }
+
+
+_VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {"hms": _hms, "xiaomi": _xiaomi}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 A rule is one JSON object: which requests, how many of them, and what happens.
 
-    which       provider           apns | fcm | webpush | oauth (FCM's token endpoint)
+    which       provider           apns | fcm | webpush | oauth (FCM's token endpoint) | hms | xiaomi | oppo |
+                                   vivo | hms-auth | oppo-auth | vivo-auth
                 origin             number of a Web Push origin (0, 1, 2)
                 token              a pattern with * and ? over the registration as the log calls it
     how many    share              of the requests, 0 to 1 (the same ones in every run with the same `seed`)
@@ -17,6 +18,7 @@ A rule is one JSON object: which requests, how many of them, and what happens.
                                    "abrupt": neither is this one, and the connection closes;
                                    debug data is {"reason": `reason`}, `code` the error code
                 garbage            "body": an answer that is no JSON; "frames": bytes that are no HTTP
+                drip               seconds between one byte of the answer and the next, from now on
                 streams            announce so many concurrent streams, and answer as usual
                 refuse_connections true: open connections are reset, and nobody listens until `for` is over
                                    or the rule is cleared
@@ -45,18 +47,27 @@ EFFECTS: Final = (
     "reset",
     "goaway",
     "garbage",
+    "drip",
     "streams",
     "refuse_connections",
     "delay",
 )
-PROVIDERS: Final = ("apns", "fcm", "webpush", "oauth")
+VENDORS: Final = ("hms", "xiaomi", "oppo", "vivo")  # one request carries many registrations
+PROVIDERS: Final = (
+    "apns",
+    "fcm",
+    "webpush",
+    "oauth",
+    *VENDORS,
+    *(f"{name}-auth" for name in VENDORS),
+)
 _WORDS: Final[dict[str, tuple[str, ...]]] = {
     "black_hole": ("request", "connection"),
     "reset": ("stream", "connection"),
     "goaway": ("graceful", "abrupt"),
     "garbage": ("body", "frames"),
 }
-_NUMBERS: Final = ("share", "for", "delay")
+_NUMBERS: Final = ("share", "for", "delay", "drip")
 _COUNTS: Final = ("first", "origin", "status", "streams", "code", "seed")
 
 

@@ -12,6 +12,7 @@ import h11
 
 from clarion.http2.frames import Header
 from clarion.http2.server import Handler, ServerConnection
+from clarion.sandbox.drip import Dripping
 
 BODY_BYTES: Final = 2**25  # the control API takes long lists
 
@@ -81,6 +82,10 @@ class PlainConnection(asyncio.Protocol):
         """Send bytes that are no HTTP."""
         self._write(b"\x00\xff this is not HTTP\r\n\r\n")
         self.close()
+
+    def drip(self, seconds: float) -> None:
+        """From now on a byte at a time."""
+        self._transport = Dripping(self._transport, seconds)
 
     def close(self) -> None:
         """Send what is written, then close."""

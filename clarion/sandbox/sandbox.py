@@ -18,11 +18,14 @@ from clarion.sandbox.credentials import PROJECT, PROJECT_NUMBER, TOPIC, demo_cre
 from clarion.sandbox.faults import BadRule, Dead, Rule, parse_rule
 from clarion.sandbox.fcm import Fcm
 from clarion.sandbox.front import Listener
+from clarion.sandbox.hms import Hms
 from clarion.sandbox.log import RequestLog
 from clarion.sandbox.oauth import OAuth
 from clarion.sandbox.service import Service, Settings, Shared, Talk
+from clarion.sandbox.vendor import Vendor
 from clarion.sandbox.webpush_dialects import DIALECTS
 from clarion.sandbox.webpush_service import WebPush
+from clarion.sandbox.xiaomi import Xiaomi
 
 ORIGINS: Final = ("google", "mozilla", "apple")
 LOG: Final = "requests.jsonl"
@@ -34,8 +37,9 @@ _BOTH: Final = ("h2", "http/1.1")
 class Sandbox:
     """Use it as `async with Sandbox(directory) as sandbox`, or `start` and `stop`.
 
-    `port` is the first of five (APNs, FCM, three origins of Web Push). 0 takes those of the last run in this
-    directory, so that endpoints stay good, and any free ones where another program has come in between.
+    `port` is the first of nine (APNs, FCM, three origins of Web Push, the vendors). 0 takes those of the last
+    run in this directory, so that endpoints stay good, and any free ones where another program has come in
+    between.
     """
 
     def __init__(
@@ -67,12 +71,19 @@ class Sandbox:
         self.apns = Apns(self.shared, self.keys)
         self.fcm = Fcm(self.shared, self.oauth)
         self.webpush = [WebPush(self.shared, n, name) for n, name in enumerate(self._dialects)]
+        self.hms = Hms(self.shared)
+        self.vendors: dict[str, Vendor] = {
+            service.provider: service for service in (self.hms, Xiaomi(self.shared))
+        }
         self.listeners = self._listeners()
         await self._open()
         self.credentials = demo_credentials(
-            self.directory / "credentials", self.authority, self.listeners["fcm"].port
+            self.directory / "credentials", self.authority, {n: one.port for n, one in self.listeners.items()}
         )
         self.trust(apns=self.credentials.apns, fcm=self.credentials.fcm)
+        for name, credential in self.credentials.vendors.items():
+            self.vendors[name].trust(credential)
+        self.hms.trust(self.credentials.hms_v3)
         self.keys.topics.update(self._topics)
         for service in self.webpush:
             service.listens_at(self.listeners[f"webpush{service.origin}"].port)
@@ -111,7 +122,12 @@ class Sandbox:
     @property
     def services(self) -> list[Service]:
         """The simulators that have ports."""
-        return [self.apns, self.fcm, *self.webpush]
+        return [self.apns, self.fcm, *self.webpush, *self.vendors.values()]
+
+    @property
+    def served(self) -> list[str]:
+        """Providers with a port."""
+        return ["apns", "fcm", "webpush", *self.vendors]
 
     def ports(self) -> dict[str, Any]:
         """Where it listens, and what to trust."""
@@ -119,6 +135,7 @@ class Sandbox:
             "apns": self.listeners["apns"].port,
             "fcm": self.listeners["fcm"].port,
             "webpush": [self._listener_of(service).port for service in self.webpush],
+            **{name: self.listeners[name].port for name in self.vendors},
             "ca": str(self.authority.ca_path),
         }
 
@@ -131,6 +148,8 @@ class Sandbox:
         }
         for service in self.webpush:
             listeners[f"webpush{service.origin}"] = Listener(service.swift, service.plain, both)
+        for name, vendor in self.vendors.items():
+            listeners[name] = Listener(vendor.swift, vendor.plain, both)
         return listeners
 
     async def _open(self) -> None:
@@ -169,7 +188,7 @@ class Sandbox:
         """Let this happen from now on. Raises BadRule."""
         self._numbers += 1
         rule = parse_rule(self._numbers, text)
-        if rule.effect == "refuse_connections" and rule.provider == "oauth":
+        if rule.effect == "refuse_connections" and rule.provider not in self.served:
             raise BadRule("the token endpoint has no port of its own")
         self.rules.append(rule)
         if rule.now:
@@ -198,7 +217,7 @@ class Sandbox:
         Without `provider` they die at all of them (a token is only one provider's anyway).
         """
         dead = Dead(request.get("reason"), request.get("timestamp"))
-        names = [request["provider"]] if "provider" in request else ["apns", "fcm", "webpush"]
+        names = [request["provider"]] if "provider" in request else self.served
         for name in names:
             graves = self.shared.graves[name]
             if "share" in request:
@@ -289,10 +308,10 @@ class Sandbox:
             **self.ports(),
             "dialects": [service.dialect.name for service in self.webpush],
             "settings": settings,
-            "connections": {name: self._connections(name) for name in ("apns", "fcm", "webpush")},
+            "connections": {name: self._connections(name) for name in self.served},
             "listening": {name: listener.is_open for name, listener in self.listeners.items()},
             "faults": [self._rule_state(rule) for rule in self.rules],
-            "dead": {name: len(graves) for name, graves in self.shared.graves.items() if name != "oauth"},
+            "dead": {name: len(self.shared.graves[name]) for name in self.served},
             "topics": sorted(self.keys.topics),
             "projects": self.oauth.projects,
             "log": str(self.log.path),

@@ -41,6 +41,11 @@ class Settings:
     fcm_streams: int = 100
     fcm_quota: int = 0  # messages a minute and project; 0: no limit
     webpush_streams: int = 100
+    hms_token_seconds: int = 3_600
+    hms_devices_per_second: int = 0  # 0: no limit
+    xiaomi_requests_per_second: int = 0
+    xiaomi_daily: int = 0  # messages in a day
+    hms_urgency: bool = False  # the app has the right to urgency HIGH
     decrypt: float = 1.0  # share of the Web Push registrations whose messages are decrypted
 
 
@@ -269,6 +274,8 @@ class Service:
         elif effect == "goaway":
             self._answer_and_leave(rule, conn, stream_id, verdict)
         else:
+            if effect == "drip":
+                conn.drip(float(value))
             if effect == "streams":
                 conn.settings(max_concurrent_streams=value, at_once=True)
             self.deliver(conn, stream_id, verdict)

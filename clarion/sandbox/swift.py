@@ -15,6 +15,7 @@ from clarion.http2 import frames
 from clarion.http2.frames import Header
 from clarion.http2.server import Handler, ServerConnection
 from clarion.sandbox.answer import Answer
+from clarion.sandbox.drip import Dripping
 
 TEMPLATES: Final = 256
 HOLE_BYTES: Final = 36  # the header that may vary has a value of this length: a UUID
@@ -70,6 +71,11 @@ class SwiftConnection(ServerConnection):
     def forget(self) -> None:
         """What is known of headers may be told differently from now on."""
         self._templates.clear()
+
+    def drip(self, seconds: float) -> None:
+        """From now on a byte at a time."""
+        self._flush_soon()
+        self._transport = Dripping(self._transport, seconds)
 
     def garbage(self) -> None:
         """Send bytes that are no HTTP/2."""

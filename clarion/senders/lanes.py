@@ -18,7 +18,7 @@ from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadCredential, BadInput, NotFound
 from clarion.seal import Seal
-from clarion.senders import apns, fcm, webpush
+from clarion.senders import apns, fcm, hms, webpush, xiaomi
 from clarion.senders.link import Surroundings
 from clarion.senders.sender import Sender
 from clarion.store import credentials
@@ -55,6 +55,8 @@ MAKERS: Final[dict[str, Make]] = {
     "apns": apns.ApnsSender,
     "fcm": fcm.FcmSender,
     "webpush": webpush.WebPushSender,
+    "hms": hms.HmsSender,
+    "xiaomi": xiaomi.XiaomiSender,
 }
 """A sender, not yet started, by provider. Raises BadCredential."""
 

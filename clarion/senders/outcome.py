@@ -53,4 +53,8 @@ WRONG_DEVICE = (
     "apns:DeviceTokenNotForTopic",
     "fcm:SENDER_ID_MISMATCH",
     "fcm:INVALID_TOKEN",
+    "hms:80300007",
+    "hms:noRight",
+    "xiaomi:20301",
+    "vivo:10302",
 )

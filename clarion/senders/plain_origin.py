@@ -1,4 +1,4 @@
-"""HTTP/1.1 with the face of `clarion.http2.origin.Origin`, for push services that offer nothing else.
+"""HTTP/1.1 with the face of `clarion.http2.origin.Origin`, for services that offer nothing else.
 
 One request a connection at a time, as many connections as are needed and allowed. A request is posted only on
 a connection that stands already, so that none leaves long after it was posted (an operator may have paused
@@ -59,7 +59,9 @@ class PlainOrigin:
         resolve: Resolve,
         connections: int = CONNECTIONS,
         connect_timeout: float = 10.0,
+        answer_bytes: int = ANSWER_BYTES,
     ) -> None:
+        self.answer_bytes = answer_bytes  # of an answer's body; a longer one is cut
         self.host, self.port, self.authority = parse_origin(url, secure=True)
         self.failure: str | None = None
         self.timeout = timeout
@@ -294,8 +296,9 @@ class _Talk(asyncio.Protocol):
         if isinstance(event, h11.Response):
             self._head = event.status_code, dict(event.headers)
         elif isinstance(event, h11.Data):
-            self._body = (self._body + bytes(event.data))[:ANSWER_BYTES]
-            if len(self._body) == ANSWER_BYTES:
+            most = self._origin.answer_bytes
+            self._body = (self._body + bytes(event.data))[:most]
+            if len(self._body) == most:
                 self._give_up(Fate.LOST, "")
         elif isinstance(event, h11.EndOfMessage):
             self._finish()

@@ -60,12 +60,12 @@ def apns_token(private_key: str | bytes, *, key_id: str, team_id: str) -> Checke
     for value, what in ((key_id, "key id"), (team_id, "team id")):
         if not _TEN.fullmatch(value):
             raise BadCredential(f"APNs: the {what} must be 10 capital letters and digits, as Apple shows it")
-    key = _private_key(private_key, "APNs: the .p8 key")
+    key = read_private_key(private_key, "APNs: the .p8 key")
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadCredential(
             "APNs: the .p8 key is not an elliptic curve key on P-256: take the file from Apple's Keys page"
         )
-    return Checked({"type": "token", "team_id": team_id, "key_id": key_id, "private_key": _pem(key)})
+    return Checked({"type": "token", "team_id": team_id, "key_id": key_id, "private_key": pem_text(key)})
 
 
 def apns_certificate(
@@ -91,7 +91,7 @@ def apns_certificate(
         raise BadCredential("APNs: the private key does not belong to the certificate")
     pem = certificate.public_bytes(serialization.Encoding.PEM).decode()
     return Checked(
-        {"type": "certificate", "certificate": pem, "private_key": _pem(key)},
+        {"type": "certificate", "certificate": pem, "private_key": pem_text(key)},
         topics=_certificate_topics(certificate),
         environments=_certificate_environments(certificate),
         expires=certificate.not_valid_after_utc,
@@ -118,7 +118,7 @@ def apns_place(checked: Checked, topic: str | None, environment: str | None) -> 
 
 def fcm(account: str | bytes | Mapping[str, Any]) -> Checked:
     """A service account as Google's console gives it: the JSON text or the parsed object."""
-    values = account if isinstance(account, Mapping) else _json_object(account)
+    values = account if isinstance(account, Mapping) else json_object(account, "FCM: the service account")
     if values.get("type", "service_account") != "service_account":
         raise BadCredential(
             "FCM: this file is not a service account's (its field type says otherwise): make a key under "
@@ -127,7 +127,7 @@ def fcm(account: str | bytes | Mapping[str, Any]) -> Checked:
     for name in _SERVICE_ACCOUNT_FIELDS:
         if not isinstance(values.get(name), str) or not values[name].strip():
             raise BadCredential(f"FCM: the service account lacks the field {name}: download the file again")
-    key = _private_key(values["private_key"], "FCM: the service account's private_key")
+    key = read_private_key(values["private_key"], "FCM: the service account's private_key")
     if not isinstance(key, rsa.RSAPrivateKey):
         raise BadCredential("FCM: the service account's private_key is not an RSA key")
     if not _PROJECT.fullmatch(values["project_id"]):
@@ -135,7 +135,7 @@ def fcm(account: str | bytes | Mapping[str, Any]) -> Checked:
     if "@" not in values["client_email"]:
         raise BadCredential("FCM: the service account's client_email is not an address")
     check_url(values["token_uri"], "FCM: the service account's token_uri")
-    return Checked({**values, "private_key": _pem(key)})
+    return Checked({**values, "private_key": pem_text(key)})
 
 
 def webpush(*, subject: str, private_key: str | None = None, public_key: str | None = None) -> Checked:
@@ -176,10 +176,14 @@ def check_subject(subject: str) -> None:
 
 def check_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What may stand beside a secret: `ca`, certificates trusted in addition (PEM), and `allow`, networks
-    that Web Push endpoints may point into although they are private."""
-    unknown = settings.keys() - {"ca", "allow", "public_key"}
+    that Web Push endpoints may point into although they are private; `group`, how many registrations one
+    request of a vendor carries at most."""
+    unknown = settings.keys() - {"ca", "allow", "public_key", "group"}
     if unknown:
-        raise BadCredential(f"settings may hold ca and allow, not {', '.join(sorted(unknown))}")
+        raise BadCredential(f"settings may hold ca, allow and group, not {', '.join(sorted(unknown))}")
+    group = settings.get("group", 1)
+    if not isinstance(group, int) or isinstance(group, bool) or not 1 <= group <= 1_000:
+        raise BadCredential("settings.group must be a number from 1 to 1000")
     if (ca := settings.get("ca")) is not None:
         try:
             x509.load_pem_x509_certificates(str(ca).encode())
@@ -232,7 +236,7 @@ def _is_public_domain(domain: str) -> bool:
     return all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", label) for label in labels)
 
 
-def _private_key(
+def read_private_key(
     text: str | bytes, what: str, password: str | None = None
 ) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:
     """A key from PEM that may have gone through forms and variables. Raises BadCredential."""
@@ -268,7 +272,8 @@ def _mend(text: str) -> bytes:
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""]).encode()
 
 
-def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+def pem_text(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    """The key as PKCS#8 in PEM."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ).decode()
@@ -296,7 +301,7 @@ def _pem_pair(
     except ValueError:
         raise BadCredential("APNs: the certificate cannot be read") from None
     key = keys[0] if private_key is None else private_key
-    return certificate, _private_key(key, "APNs: the certificate's private key", password)
+    return certificate, read_private_key(key, "APNs: the certificate's private key", password)
 
 
 def _p12_pair(
@@ -356,14 +361,15 @@ def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
         at = start + length
 
 
-def _json_object(text: str | bytes) -> Mapping[str, Any]:
+def json_object(text: str | bytes, what: str) -> Mapping[str, Any]:
+    """The JSON object of a file. Raises BadCredential."""
     try:
         values = json.loads(text)
     except (ValueError, UnicodeDecodeError) as error:
         where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise BadCredential(f"FCM: the service account is not JSON{where}: give the file as it is") from None
+        raise BadCredential(f"{what} is not JSON{where}: give the file as it is") from None
     if not isinstance(values, dict):
-        raise BadCredential("FCM: the service account must be a JSON object")
+        raise BadCredential(f"{what} must be a JSON object")
     return values
 
 
@@ -371,7 +377,7 @@ def _vapid_key(private_key: str | None) -> ec.EllipticCurvePrivateKey:
     if private_key is None:
         return ec.generate_private_key(ec.SECP256R1())
     if "PRIVATE KEY" in private_key:
-        key = _private_key(private_key, "Web Push: the VAPID key")
+        key = read_private_key(private_key, "Web Push: the VAPID key")
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
             return key
         raise BadCredential("Web Push: the VAPID key is not an elliptic curve key on P-256")

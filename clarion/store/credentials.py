@@ -26,9 +26,10 @@ from clarion.store import credential_check as check
 from clarion.store.apps import check_name
 from clarion.store.database import Database
 from clarion.store.sql import beside
+from clarion.store.vendor_check import VENDORS
 
 SQL = beside(__file__)
-PROVIDERS: Final = ("apns", "fcm", "webpush")
+PROVIDERS: Final = ("apns", "fcm", "webpush", *VENDORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,11 @@ def new_webpush(
     """A Web Push credential. Its public key is no secret: pages subscribe with it."""
     shown = {**(settings or {}), "public_key": checked.secret["public_key"]}
     return NewCredential(name, "webpush", checked, settings=shown, **more)
+
+
+def new_vendor(provider: str, name: str, checked: check.Checked, **more: Any) -> NewCredential:
+    """A credential of a Chinese vendor, from `vendor_check`; its topic is the app's id there."""
+    return NewCredential(name, provider, checked, topic=checked.topics[0], **more)
 
 
 async def add(db: Database, seal: Seal, app_no: int, new: NewCredential) -> int:
@@ -274,6 +280,11 @@ def _check_fits(row: CredentialRow, checked: check.Checked) -> None:
     elif row.provider == "fcm" and checked.secret["project_id"] != row.topic:
         raise BadCredential(
             f"the service account is of another project than {row.topic}: its tokens would all be refused. "
+            "Add it as a credential of its own"
+        )
+    elif row.provider in VENDORS and checked.topics != (row.topic,):
+        raise BadCredential(
+            f"the secret is of another app than {row.topic}: its registrations would all be refused. "
             "Add it as a credential of its own"
         )
     elif row.provider == "webpush" and checked.secret["public_key"] != row.settings.get("public_key"):

@@ -18,10 +18,15 @@ from workers.embedded import demo
 SEAL = Seal.load(Seal.new_key())
 
 
+def sandbox_ports(fcm: int = 4443) -> dict[str, int]:
+    """Where a sandbox listens."""
+    return {"fcm": fcm, "hms": 4451, "xiaomi": 4452, "oppo": 4453, "vivo": 4454}
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A sandbox's directory, as it leaves it."""
-    demo_credentials(tmp_path / "credentials", Authority(tmp_path / "tls"), 4443)
+    demo_credentials(tmp_path / "credentials", Authority(tmp_path / "tls"), sandbox_ports())
     return tmp_path
 
 
@@ -64,7 +69,7 @@ async def test_follows_the_sandbox(db: Database, home: Path) -> None:
     """When the sandbox's ports have moved, endpoints and the token URL move with them, in place."""
     await demo.make(db, SEAL, home, ports(home))
     before = await stored(db)
-    demo_credentials(home / "credentials", Authority(home / "tls"), 5443)
+    demo_credentials(home / "credentials", Authority(home / "tls"), sandbox_ports(5443))
     await demo.make(db, SEAL, home, ports(home, apns=5442, fcm=5443))
     after = await stored(db)
 

@@ -127,6 +127,29 @@ def test_a_bad_key_says_what_to_do(stocked: Shell) -> None:
     assert "cannot be read: No such file" in stocked("credentials", "add", "fcm", "demo", "/none", code=1)
 
 
+def test_a_vendors_secret_is_a_file(shell: Shell) -> None:
+    """Added and rotated from a JSON file; what is missing, strange or another app's is named."""
+    shell("apps", "create", "vendors")
+
+    def file(**values: str) -> Path:
+        return shell.file("hms.json", json.dumps(values))
+
+    good = file(app_id="100000001", client_secret="s3cret")
+    assert "hms is lane 1" in shell("credentials", "add", "hms", "vendors", good)
+    rotated = shell("credentials", "rotate", "hms", "vendors", "hms", good)
+    (row,) = shell.json("credentials", "list", "vendors")
+    lacks = shell("credentials", "add", "hms", "vendors", file(app_id="1"), code=1)
+    strange = shell.file("s.json", json.dumps({"app_id": "1", "client_secret": "s3cret", "api_key": "k"}))
+    other = shell.file("o.json", json.dumps({"app_id": "2", "client_secret": "s3cret"}))
+
+    assert "version 2" in rotated
+    assert (row["provider"], row["topic"]) == ("hms", "100000001")
+    assert "s3cret" not in json.dumps(row)
+    assert "lacks client_secret" in lacks
+    assert "not api_key" in shell("credentials", "add", "hms", "vendors", strange, code=1)
+    assert "of another app" in shell("credentials", "rotate", "hms", "vendors", "hms", other, code=1)
+
+
 def test_a_certificate_needs_no_place(stocked: Shell) -> None:
     """The .p12 says topic and environment itself; its password comes from the environment or an option."""
     path = stocked.files / "push.p12"

@@ -113,6 +113,8 @@ async def restore(sandbox: Sandbox) -> None:
     sandbox.revive()
     sandbox.change({"clock": 0.0, "apns_streams": 1000, "fcm_streams": 100})
     sandbox.oauth.forget()
+    for vendor in sandbox.vendors.values():
+        vendor.forget()
     sandbox.keys._tokens.clear()
     sandbox.reset_counts()
 

@@ -18,7 +18,7 @@ LOOPBACK_NETWORK: Final = "127.0.0.0/8"  # where a Web Push endpoint may point a
 
 
 async def make(db: Database, seal: Seal, directory: Path, ports: Mapping[str, Any]) -> None:
-    """Make the app and its three credentials, or move them to where the sandbox listens now.
+    """Make the app and its credentials, or move them to where the sandbox listens now.
 
     `directory` is the sandbox's own, where it keeps the keys that it knows; `ports` is what it said.
     """
