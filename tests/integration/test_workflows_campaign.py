@@ -62,10 +62,10 @@ async def test_rejected_nothing_is_sent(engine: Engine) -> None:
     result = await campaign.result()
 
     assert (result["verdict"], result["reason"], result["pushes"]) == ("rejected", "too loud", [])
-    assert result["not_opened"] == ["rejected"]
+    assert result["not_opened"] == [campaign.id]
     assert (await campaign.handle.workflow.describe()).status is WorkflowExecutionStatus.COMPLETED
     with pytest.raises(CommandRefused, match="closed"):
-        await Clarion(engine.client, engine.db).campaign("rejected").approve()
+        await Clarion(engine.client, engine.db).campaign(campaign.id).approve()
 
 
 async def test_not_approved_in_time_it_expires(engine: Engine) -> None:
@@ -94,7 +94,8 @@ async def test_an_edited_content_is_not_approved_unseen(engine: Engine) -> None:
 
     assert accepted(result) == [30]
     said = await engine.db.fetchval(
-        "select message from push_content join push using (push_no) where push_id = 'edited'"
+        "select message from push_content join push using (push_no) where push_id = $1",
+        campaign.id,
     )
     assert said == OTHER
 
@@ -187,7 +188,7 @@ async def test_a_word_to_a_lost_campaign_starts_it_again(engine: Engine) -> None
     seen = (await campaign.waits("approval")).content
     await campaign.handle.workflow.terminate("a test")
 
-    await Clarion(engine.client, engine.db).campaign("forgotten").approve(seen)
+    await Clarion(engine.client, engine.db).campaign(campaign.id).approve(seen)
 
     assert (await campaign.result())["verdict"] == "completed"
 
@@ -197,21 +198,21 @@ async def test_a_repeated_start_joins_or_is_refused(engine: Engine) -> None:
     app = await engine.app(40)
     clarion = Clarion(engine.client, engine.db)
     spec = CampaignSpec(app=app.name, message=MESSAGE, audience=Audience(everybody=True))
-    first = await clarion.start_campaign(spec, id="twice")
+    first = await clarion.start_campaign(spec, id=app.name)
     result = await first.result()
 
-    again = await clarion.start_campaign(spec, id="twice")
+    again = await clarion.start_campaign(spec, id=app.name)
     raw = await engine.start_raw(
-        names.CAMPAIGN_WORKFLOW, "campaign/twice", spec.model_dump(mode="json", exclude_unset=True)
+        names.CAMPAIGN_WORKFLOW, f"campaign/{app.name}", spec.model_dump(mode="json", exclude_unset=True)
     )
 
     assert again.closed == "completed"
     assert await raw.result() == result
     with pytest.raises(AlreadyExists):
-        await clarion.start_campaign(spec.model_copy(update={"pace": 9.0}), id="twice")
+        await clarion.start_campaign(spec.model_copy(update={"pace": 9.0}), id=app.name)
     other = await engine.start_raw(
         names.CAMPAIGN_WORKFLOW,
-        "campaign/twice",
+        f"campaign/{app.name}",
         spec.model_copy(update={"pace": 9.0}).model_dump(mode="json", exclude_unset=True),
     )
     with pytest.raises(WorkflowFailureError) as failure:
@@ -232,13 +233,13 @@ async def test_twenty_equal_starts_are_one_campaign(engine: Engine) -> None:
     spec = CampaignSpec(app=app.name, message=MESSAGE, audience=Audience(everybody=True), pace=4_000.0)
     clarion = Clarion(engine.client, engine.db)
 
-    handles = await asyncio.gather(*(clarion.start_campaign(spec, id="hasty") for _ in range(20)))
+    handles = await asyncio.gather(*(clarion.start_campaign(spec, id=app.name) for _ in range(20)))
     result = await handles[0].result()
 
-    assert {handle.id for handle in handles} == {"hasty"}
+    assert {handle.id for handle in handles} == {app.name}
     assert accepted(result) == [40]
-    assert await engine.db.fetchval("select count(*) from push where campaign_id = 'hasty'") == 1
-    runs = [one async for one in engine.client.list_workflows("WorkflowId = 'campaign/hasty'")]
+    assert await engine.db.fetchval("select count(*) from push where campaign_id = $1", app.name) == 1
+    runs = [one async for one in engine.client.list_workflows(f"WorkflowId = 'campaign/{app.name}'")]
     assert len(runs) == 1
 
 
@@ -248,13 +249,13 @@ async def test_a_taken_name_of_a_stage_fails_it(engine: Engine) -> None:
     stages = [{"name": "pilot", "share": 20, "then": {"approval": {}}}, {"name": "rest"}]
     campaign = await Campaign.start(app, "taken", stages=stages)
     waiting = await campaign.waits("approval", stage="rest")
-    await (await app.push(id="taken.rest")).opened()
+    await (await app.push(id=f"{campaign.id}.rest")).opened()
 
     await campaign.handle.approve(waiting.content)
     result = await campaign.result()
 
     assert result["verdict"] == "failed"
-    assert "taken.rest" in result["reason"]
+    assert f"{campaign.id}.rest" in result["reason"]
 
 
 async def test_a_workflow_under_the_id_of_a_stage_only_delays_it(engine: Engine) -> None:
@@ -264,7 +265,7 @@ async def test_a_workflow_under_the_id_of_a_stage_only_delays_it(engine: Engine)
     campaign = await Campaign.start(app, "squatted", stages=stages)
     waiting = await campaign.waits("approval", stage="rest")
     squatter = await engine.client.start_workflow(
-        names.PUSH_WORKFLOW, id="push/squatted.rest", task_queue="nobody-works-here"
+        names.PUSH_WORKFLOW, id=f"push/{campaign.id}.rest", task_queue="nobody-works-here"
     )
 
     await campaign.handle.approve(waiting.content)
@@ -296,12 +297,14 @@ async def test_a_waiting_campaign_continues_as_new(
         held = await campaign.stands()
         await campaign.handle.resume()
         result = await campaign.result()
-        runs = [one async for one in engine.client.list_workflows("WorkflowId = 'campaign/patient'")]
+        runs = [one async for one in engine.client.list_workflows(f"WorkflowId = 'campaign/{campaign.id}'")]
 
         assert accepted(result) == [200]
         assert len(runs) > 1
         assert (await campaign.push().row("pace"))["pace"] == 10_024
-        words = await db.fetch("select what, count(*) from audit where campaign_id = 'patient' group by 1")
+        words = await db.fetch(
+            "select what, count(*) from audit where campaign_id = $1 group by 1", campaign.id
+        )
         assert held.hold == "paused"
         assert {row["what"]: row["count"] for row in words} == {
             "set": 24,

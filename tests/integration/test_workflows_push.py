@@ -242,10 +242,10 @@ async def test_a_repeated_start_gets_the_stored_result(engine: Engine) -> None:
     """The same id and spec after the end: the result, at once, and not one more request."""
     app = await engine.app(200)
     spec = app.spec()
-    first = await engine.clarion.schedule_push(spec, id="once")
+    first = await engine.clarion.schedule_push(spec, id=app.name)
     before = await first.result()
 
-    again = await engine.clarion.schedule_push(spec, id="once")
+    again = await engine.clarion.schedule_push(spec, id=app.name)
 
     assert await again.result() == before
     assert before["counts"]["accepted"] == 200
@@ -254,9 +254,9 @@ async def test_a_repeated_start_gets_the_stored_result(engine: Engine) -> None:
 async def test_the_same_id_with_other_content_is_refused(engine: Engine) -> None:
     """The old push is not returned silently: the workflow fails, saying why."""
     app = await engine.app(20)
-    await (await app.push(id="taken")).result()
+    await (await app.push(id=app.name)).result()
 
-    other = await app.push(id="taken", title="another one")
+    other = await app.push(id=app.name, title="another one")
     with pytest.raises(WorkflowFailureError) as failure:
         await other.result()
 

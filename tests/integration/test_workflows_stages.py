@@ -40,7 +40,9 @@ async def test_stages_follow_one_another(engine: Engine) -> None:
     result = await campaign.result()
 
     assert result["verdict"] == "completed"
-    assert [push["id"] for push in result["pushes"]] == ["ramp.one", "ramp.two", "ramp.rest"]
+    assert [push["id"] for push in result["pushes"]] == [
+        f"{campaign.id}.{stage}" for stage in ("one", "two", "rest")
+    ]
     assert sum(accepted(result)) == 2_000
     rows = await engine.db.fetch(
         "select user_no, count(*) as n from delivery where push_no = any ($1::bigint[]) group by 1",
@@ -49,10 +51,11 @@ async def test_stages_follow_one_another(engine: Engine) -> None:
     assert {row["n"] for row in rows} == {1}
     assert len(rows) == 2_000
     moments = await engine.db.fetch(
-        "select started_at, closed_at from push where campaign_id = 'ramp' order by push_no"
+        "select started_at, closed_at from push where campaign_id = $1 order by push_no",
+        campaign.id,
     )
     assert all(one["closed_at"] <= two["started_at"] for one, two in pairwise(moments))
-    assert (await campaign.push("two").handle.workflow.describe()).parent_id == "campaign/ramp"
+    assert (await campaign.push("two").handle.workflow.describe()).parent_id == f"campaign/{campaign.id}"
 
 
 async def test_a_stage_waits_its_time(engine: Engine) -> None:
@@ -64,7 +67,8 @@ async def test_a_stage_waits_its_time(engine: Engine) -> None:
     await campaign.result()
 
     pilot, rest = await engine.db.fetch(
-        "select closed_at, created_at from push where campaign_id = 'waited' order by push_no"
+        "select closed_at, created_at from push where campaign_id = $1 order by push_no",
+        campaign.id,
     )
     waited = (rest["created_at"] - pilot["closed_at"]).total_seconds()
     assert 1.0 <= waited <= 2.0
@@ -92,7 +96,7 @@ async def test_a_rejected_stage_ends_it_with_the_pilots_counts(engine: Engine) -
     result = await campaign.result()
 
     (pilot,) = result["pushes"]
-    assert (result["verdict"], result["not_opened"]) == ("rejected", ["pilot-only.rest"])
+    assert (result["verdict"], result["not_opened"]) == ("rejected", [f"{campaign.id}.rest"])
     assert pilot["counts"]["accepted"] == pilot["counts"]["audience"] > 0
 
 
@@ -130,7 +134,7 @@ async def test_a_cancelled_pilot_has_no_successor(engine: Engine) -> None:
     await campaign.push("pilot").handle.cancel()
     result = await campaign.result()
 
-    assert (result["verdict"], result["not_opened"]) == ("cancelled", ["pilot-cancelled.rest"])
+    assert (result["verdict"], result["not_opened"]) == ("cancelled", [f"{campaign.id}.rest"])
 
 
 # ── words while it waits ──────────────────────────────────────────────────────────────────────────────────
@@ -162,8 +166,8 @@ async def test_words_between_stages(engine: Engine) -> None:
     assert (held.waits_for, held.stages[1].phase) == ("resume", "to come")
     assert (result["verdict"], sum(accepted(result))) == ("completed", 300)
     rest = await engine.db.fetchrow(
-        "select p.pace, c.message from push p join push_content c using (push_no)"
-        " where push_id = 'between.rest'"
+        "select p.pace, c.message from push p join push_content c using (push_no) where push_id = $1",
+        f"{campaign.id}.rest",
     )
     assert rest is not None
     assert (rest["pace"], rest["message"]) == (5_000, OTHER)

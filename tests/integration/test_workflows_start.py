@@ -55,10 +55,10 @@ async def test_a_plain_object_starts_a_push(engine: Engine) -> None:
     """What the command line of Temporal or another language sends is all it takes."""
     app = await engine.app(30)
 
-    handle = await engine.start_raw(names.PUSH_WORKFLOW, "push/plain", body(app, id="plain"))
+    handle = await engine.start_raw(names.PUSH_WORKFLOW, f"push/{app.name}", body(app, id=app.name))
 
     result = await handle.result()
-    assert result["id"] == "plain"
+    assert result["id"] == app.name
     assert result["counts"]["accepted"] == 30
 
 
@@ -183,22 +183,22 @@ async def test_a_closed_id_is_remembered(engine: Engine) -> None:
     app = await engine.app(10)
     spec = PushSpec(app=app.name, message=MESSAGE, audience=Audience(everybody=True))
     clarion = Clarion(engine.client, engine.db)
-    first = await clarion.schedule_push(spec, id="once")
+    first = await clarion.schedule_push(spec, id=app.name)
     await first.result()
 
-    again = await clarion.schedule_push(spec, id="once")
+    again = await clarion.schedule_push(spec, id=app.name)
 
     assert (first.closed, again.closed) == (None, "completed")
     with pytest.raises(AlreadyExists, match="other content"):
-        await clarion.schedule_push(spec.model_copy(update={"pace": 5.0}), id="once")
+        await clarion.schedule_push(spec.model_copy(update={"pace": 5.0}), id=app.name)
 
 
 async def test_an_audience_that_cannot_be_planned_pauses_the_push(engine: Engine) -> None:
     """A person has to mend it; the push waits, says why, and can be cancelled."""
     app = await engine.app(10)
     spec = body(app, audience={"user_list": "list:" + "0" * 64})
-    handle = await engine.start_raw(names.PUSH_WORKFLOW, "push/nolist", spec)
-    push = Push(engine, engine.clarion.push("nolist"))
+    handle = await engine.start_raw(names.PUSH_WORKFLOW, f"push/{app.name}", spec)
+    push = Push(engine, engine.clarion.push(app.name))
 
     row = await push.held()
 
@@ -214,20 +214,20 @@ async def test_an_audience_that_cannot_be_planned_pauses_the_push(engine: Engine
 async def campaign(engine: Engine, app: App, id: str) -> tuple[Any, Push]:
     """A running campaign and its push."""
     spec = CampaignSpec(app=app.name, message=MESSAGE, audience=Audience(everybody=True))
-    handle = await engine.clarion.start_campaign(spec, id=id)
-    return handle, Push(engine, engine.clarion.push(id))
+    handle = await engine.clarion.start_campaign(spec, id=f"{id}.{app.name}")
+    return handle, Push(engine, engine.clarion.push(handle.id))
 
 
 async def test_a_campaign_awaits_its_push(engine: Engine) -> None:
     """The campaign's result is its push's."""
     app = await engine.app(1_200)
-    handle, _ = await campaign(engine, app, "spring")
+    handle, push = await campaign(engine, app, "spring")
 
     result = await handle.result()
 
     assert result["verdict"] == "completed"
     assert result["pushes"][0]["counts"]["accepted"] == 1_200
-    assert (await engine.clarion.push("spring").workflow.describe()).parent_id == "campaign/spring"
+    assert (await push.handle.workflow.describe()).parent_id == f"campaign/{handle.id}"
 
 
 async def test_a_campaign_is_steered_like_a_push(engine: Engine) -> None:
