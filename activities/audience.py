@@ -42,9 +42,10 @@ class OpenResult(Parcel):
 
 
 class PlanInput(Parcel):
-    """Which push."""
+    """Which push. `fallback`: its audience is frozen and done, now for the phones with another provider."""
 
     push_no: int
+    fallback: bool = False
 
 
 class PlanResult(Parcel):
@@ -118,6 +119,8 @@ class Audiences:
     async def plan(self, input: PlanInput) -> PlanResult:
         """Cut the audience into ranges, once. Fails for good with StoreFull: the push is paused, then."""
         with _room():
+            if input.fallback:
+                return PlanResult(ranges=await pushes.plan_fallback(self._db, input.push_no))
             plan = await pushes.plan(self._db, input.push_no)
         return PlanResult(ranges=plan.ranges, estimated_rows=plan.estimated_rows)
 

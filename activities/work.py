@@ -50,6 +50,7 @@ class NextWorkResult(Parcel):
     deadline_in: float | None = None
     ranges: int = 0
     to_freeze: tuple[int, ...] = ()
+    falls_back: bool = False  # once all is done, phones that were refused may have another provider
     lanes: tuple[LaneWork, ...] = ()
 
 
@@ -79,6 +80,7 @@ def _result(look: ledgers.NextWork, standing: running.Standing) -> NextWorkResul
         deadline_in=_seconds(look, look.deadline),
         ranges=look.ranges,
         to_freeze=look.to_freeze,
+        falls_back=look.falls_back,
         lanes=tuple(_lane(look, lane, standing) for lane in look.lanes),
     )
 

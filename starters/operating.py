@@ -225,7 +225,7 @@ def print_push(push: PushProgress) -> None:
     ]
     console.print("  " + " · ".join(facts), highlight=False)
     table = Table("", *(f"{lane.provider} (lane {lane.lane})" for lane in push.lanes))
-    for name in ("audience", "planned", *COUNTS, "redo", "maybe"):
+    for name in ("audience", "fell_back", "planned", *COUNTS, "redo", "maybe"):
         counts = [getattr(lane, name) for lane in push.lanes]
         if any(counts):
             table.add_row(name.replace("_", " "), *(f"{n:,}" if n else "" for n in counts))
@@ -304,7 +304,8 @@ def _reconcile(noun: str) -> Any:
 
         found = run(work, data)
         for one in found:
-            typer.echo(f"audience={one.audience} open={one.open} bad_batches={one.bad_batches}")
+            second = f" fell_back={one.fell_back}" if one.fell_back else ""
+            typer.echo(f"audience={one.audience}{second} open={one.open} bad_batches={one.bad_batches}")
         if any(one.bad_batches for one in found):
             raise typer.Exit(1)
 
@@ -495,8 +496,8 @@ def _unblock(noun: str) -> Any:
 
 
 def failed(push: PushProgress) -> int:
-    """Deliveries that ended without being accepted, by no wish of ours."""
-    return sum(push.total(name) for name in ("rejected", "dead", "in_doubt"))
+    """Phones whose deliveries all ended without being accepted, by no wish of ours."""
+    return sum(push.total(name) for name in ("rejected", "dead", "in_doubt")) - push.total("fell_back")
 
 
 def _word(phase: str, verdict: str | None) -> str:

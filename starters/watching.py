@@ -42,14 +42,15 @@ class Speed:
 
 
 def done(push: PushProgress) -> int:
-    """Deliveries that have ended."""
-    return push.total("audience") - push.total("planned") - push.total("retry")
+    """Phones whose deliveries have ended."""
+    return push.audience - push.total("planned") - push.total("retry")
 
 
 def expected(push: PushProgress) -> int:
     """The size of the audience; while it is still being frozen, as estimated."""
-    frozen = push.total("audience")
-    return max(frozen, push.estimated_audience or 0) if push.ranges_to_freeze else frozen
+    if push.ranges_to_freeze and not push.total("fell_back"):
+        return max(push.audience, push.estimated_audience or 0)
+    return push.audience
 
 
 def status(push: PushProgress) -> str:

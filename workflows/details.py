@@ -9,7 +9,7 @@ from clarion.model.campaign import CampaignProgress
 from clarion.model.command import LaneProgress, PushProgress
 
 COUNTS = (
-    "audience", "accepted", "rejected", "suppressed", "expired", "cancelled", "dead", "in_doubt",
+    "audience", "fell_back", "accepted", "rejected", "suppressed", "expired", "cancelled", "dead", "in_doubt",
     "planned", "retry",
 )  # fmt: skip
 

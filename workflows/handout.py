@@ -38,6 +38,7 @@ class Actions:
 
     look: bool = False
     plan: bool = False
+    fall_back: bool = False  # plan again, for the phones that were refused and have another provider
     freeze: list[int] = field(default_factory=list)
     start: list[Child] = field(default_factory=list)
     close: str | None = None  # the verdict with which the books are closed
@@ -84,7 +85,7 @@ class State:
     def planned(self, ranges: int) -> None:
         """The plan is made: its ranges can be frozen without asking for them. None: its time was moved."""
         self.planning = False
-        if not ranges:
+        if not ranges or (self.last is not None and self.last.ranges):
             self.wanted = True
         elif self.last is not None:
             first = tuple(range(min(ranges, limits.STOCK)))
@@ -214,7 +215,9 @@ def _verdict(state: State, last: NextWorkResult) -> str | None:
         return None
     if last.hold == Hold.DRAINING:
         return "cancelled"  # what was never begun is not going to be
-    return "completed" if last.ranges and not last.to_freeze else None
+    if not last.ranges or last.to_freeze or last.falls_back:
+        return None
+    return "completed"
 
 
 def _trouble(state: State, last: NextWorkResult) -> str | None:
@@ -233,7 +236,9 @@ def _send_out(state: State, last: NextWorkResult, actions: Actions) -> None:
     """Fill what is free: the plan, two freezes, and each lane's places in turn."""
     if last.hold == Hold.NONE:
         actions.plan = not last.ranges and not last.starts_in and not state.planning
-        state.planning = state.planning or actions.plan
+        done = last.ranges and not (state.busy or last.to_freeze or any(lane.doing for lane in last.lanes))
+        actions.fall_back = bool(done and last.falls_back)
+        state.planning = state.planning or actions.plan or actions.fall_back
         waiting = [number for number in last.to_freeze if number not in state.freezing]
         actions.freeze = waiting[: max(0, limits.FREEZES_AT_ONCE - len(state.freezing))]
         state.freezing.update(actions.freeze)

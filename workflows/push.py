@@ -130,8 +130,8 @@ class PushWorkflow(Steered):
         return answer
 
     def _carry_out(self, actions: handout.Actions) -> None:
-        if actions.plan:
-            self._beside(self._plan())
+        if actions.plan or actions.fall_back:
+            self._beside(self._plan(fallback=actions.fall_back))
         for range_no in actions.freeze:
             self._beside(self._freeze(range_no))
         for child in actions.start:
@@ -149,10 +149,11 @@ class PushWorkflow(Steered):
             await workflow.wait_condition(lambda: self._changed, timeout=timedelta(seconds=seconds))
         self._changed = False
 
-    async def _plan(self) -> None:
-        input = PlanInput(push_no=self._opened.push_no)
+    async def _plan(self, *, fallback: bool) -> None:
+        input = PlanInput(push_no=self._opened.push_no, fallback=fallback)
+        summary = "plan the fallback" if fallback else "plan the audience"
         try:
-            plan = await calls.bulk(Audiences.plan, input, summary="plan the audience")
+            plan = await calls.bulk(Audiences.plan, input, summary=summary)
         except ActivityError as error:
             self._state.plan_failed(calls.words_of(error))
         else:

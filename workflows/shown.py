@@ -144,7 +144,7 @@ class Shown:
             hold_reason=look.hold_reason,
             verdict=result.verdict if result else look.verdict,
             pace=look.pace,
-            audience=sum(lane.audience for lane in lanes),
+            audience=sum(lane.audience - lane.fell_back for lane in lanes),
             ranges_to_freeze=len(look.to_freeze),
             lanes=lanes,
             send_at=self._moment(look.starts_in),

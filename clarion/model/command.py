@@ -205,6 +205,7 @@ class LaneProgress(Model):
     in_doubt: int = 0
     redo: int = 0
     maybe: int = 0
+    fell_back: int = 0  # of its audience: phones that another provider had refused
     blocked: str | None = None  # the reason
     cooling: bool = False
     senders: int = 0
@@ -221,7 +222,7 @@ class PushProgress(Model):
     hold_reason: str | None = None
     verdict: str | None = None  # completed | cancelled | expired | failed
     pace: float | None = None
-    audience: int = 0
+    audience: int = 0  # each phone once, also one that was tried through two providers
     ranges_to_freeze: int = 0  # the audience is still being written while this is not 0
     estimated_audience: int | None = None
     invalid_tokens: int = 0  # registrations that its answers retired, or will

@@ -28,12 +28,15 @@ class NullPrepared:
 
 
 class NullSender:
-    """Accepts. `rate` bounds the answers a second, `delay` is how long each takes at least."""
+    """Answers with `outcome`: accepted, if nobody changes it.
+
+    `rate` bounds the answers a second, `delay` is how long each takes at least.
+    """
 
     provider = "null"
 
     def __init__(self, *, delay: float = 0.0, rate: float = float("inf")) -> None:
-        self.delay, self.rate, self.streams = delay, rate, STREAMS
+        self.delay, self.rate, self.streams, self.outcome = delay, rate, STREAMS, ACCEPTED
         self._next_at = 0.0  # when the rate allows the next answer
         self._waiting: deque[tuple[float, int, Answered]] = deque()  # in the order of their moments
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
@@ -87,7 +90,7 @@ class NullSender:
         now = asyncio.get_running_loop().time()
         while self._waiting and self._waiting[0][0] <= now:
             _, key, answered = self._waiting.popleft()
-            answered(key, ACCEPTED)
+            answered(key, self.outcome)
         for wake in tuple(self._wakes):
             wake()
         self.flush()

@@ -161,6 +161,7 @@ class NextWork:
     closed_at: datetime | None
     ranges: int  # 0: not planned yet
     to_freeze: tuple[int, ...]
+    falls_back: bool  # when nothing is open any more: phones may have another lane
     now: datetime
     lanes: tuple[LaneWork, ...]
 

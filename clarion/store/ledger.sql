@@ -134,17 +134,21 @@ returning open - retry as planned, retry, due_at
 -- work: planned rows may go, those that a dead attempt left come first, `left_over` of them in all;
 -- again: only retries, due now
 -- next_at: when more falls due; doing: batches that are not done under this hold
+-- falls_back: once nothing is open, those that ended rejected or dead may have another lane
 with p as materialized (
   select
     push_no, app_no, priority, control_version, hold, hold_by, hold_reason, verdict, deadline, send_at,
     started_at, closed_at, ranges,
     array(
       select range_no from audience_range
-      where push_no = $1 and frozen_at is null order by 1 limit 50) as to_freeze
+      where push_no = $1 and frozen_at is null order by 1 limit 50) as to_freeze,
+    coalesce((spec->>'fallback')::boolean, true)
+      and not exists (select from audience_range where push_no = $1 and what = 1)
+      and exists (select from credential c where c.app_no = push.app_no offset 1) as may_fall_back
   from push where push_no = $1
 ), b as materialized (
   select
-    lane, batch, size, retry, open, claimed_to,
+    lane, batch, size, retry, open, claimed_to, rejected + dead as failed,
     open > 0 and ((select hold from p) <> 1 or begun) as todo,
     greatest(lease_until, opens_at, case when open = retry then due_at end) as at
   from batch where push_no = $1
@@ -156,7 +160,7 @@ with p as materialized (
     count(*) filter (where free and open > retry and claimed_to >= 0) as left_over,
     min(at) filter (where todo and at > now()) as next_at,
     count(*) filter (where todo) as doing,
-    sum(size) as audience, sum(open - retry) as planned, sum(retry) as retry
+    sum(size) as audience, sum(open - retry) as planned, sum(retry) as retry, sum(failed) as failed
   from (select *, todo and at <= now() and batch <> all ($2::int[]) as free from b) free
   group by lane
 )
@@ -170,7 +174,8 @@ select
     select count(*) from worker w
     where w.seen_at > now() - interval '15 s'
       and 'send-' || c.provider || case p.priority when 1 then '-high' else '' end = any (w.queues)
-  ) as senders
+  ) as senders,
+  p.may_fall_back and coalesce(sum(l.failed) over (), 0) > 0 as falls_back
 from p
 left join l on true
 left join credential c on c.app_no = p.app_no and c.lane = l.lane

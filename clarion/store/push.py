@@ -249,7 +249,7 @@ async def _spans(
     rule = Audience.model_validate(row["audience"])
     if rule.retry is not None:
         old = row["retry_of"]
-        ranges = [r["range_no"] for r in await db.fetch(SQL.frozen_ranges, old)]
+        ranges = [(r["range_no"], r["range_no"] + 1) for r in await db.fetch(SQL.frozen_ranges, old)]
         states = [State[state.upper()] for state in rule.retry.states]
         return await _rows_in(db, old, states), RETRY, old, _batches_of(ranges)
     rows = await _estimate(db, row, rule)
@@ -271,10 +271,10 @@ async def _rows_in(db: Database, push_no: int, states: list[State]) -> int:
     return sum(int(lane[state.name.lower()]) for lane in counts for state in states)
 
 
-def _batches_of(ranges: list[int]) -> list[tuple[int, int]]:
-    """The batch numbers of ranges; of none at all, one span with nothing in it."""
+def _batches_of(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The batch numbers of runs of ranges; of none at all, one span with nothing in it."""
     per_range = limits.MAX_BATCHES_PER_RANGE
-    return [(r * per_range, (r + 1) * per_range) for r in ranges] or [(0, 0)]
+    return [(first * per_range, end * per_range) for first, end in runs] or [(0, 0)]
 
 
 async def plan_fallback(db: Database, push_no: int) -> int:
@@ -282,12 +282,18 @@ async def plan_fallback(db: Database, push_no: int) -> int:
 
     Once a push, when nothing is open any more. Returns the ranges added: 0 when it was done before.
     """
-    kinds = await db.fetch("select range_no, what from audience_range where push_no = $1", push_no)
-    if any(row["what"] == FALLBACK for row in kinds):
+    row = await db.fetchrow(SQL.to_fall_back, push_no)
+    if row is None:
         return 0
-    spans = _batches_of(sorted(row["range_no"] for row in kinds))
-    added = await _add_ranges(db, push_no, len(kinds), FALLBACK, spans, push_no, 0, 0)
+    spans = _batches_of(_together(row["ranges"], 1 + row["rows"] // limits.RANGE_MAX))
+    added = await _add_ranges(db, push_no, row["ranges"], FALLBACK, spans, push_no, 0, 0)
     return 0 if added is None else len(spans)
+
+
+def _together(ranges: int, parts: int) -> list[tuple[int, int]]:
+    """Numbers of ranges in at most so many runs, about as long as each other."""
+    edges = sorted({ranges * part // parts for part in range(parts + 1)})
+    return list(pairwise(edges))
 
 
 async def _add_ranges(
@@ -338,6 +344,9 @@ async def freeze(
             looked_up = row["what"] != USERS or _is_named(rule)
             await connection.execute(_PLANNED_FOR_VALUES if looked_up else _MERGED)
             tag = await connection.execute(sql, push_no, range_no, *args, timeout=FREEZE_SECONDS)
+            if row["what"] == FALLBACK:
+                before = row["lo"], row["hi"]
+                await connection.execute(SQL.pass_on, push_no, range_no, *before, timeout=FREEZE_SECONDS)
             await _count_badges(connection, push_no, range_no, row)
             if await connection.fetchval(SQL.gate, push_no) == Hold.CLOSING:
                 raise _Closing

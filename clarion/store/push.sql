@@ -95,7 +95,8 @@ where app_no = $1 and kind = $2 and status = 1
 -- Whether there is anything to retry. $1 push $2 states $3 reasons (null: any)
 select exists (
   select from delivery_now
-  where push_no = $1 and state = any ($2::smallint[]) and ($3::smallint[] is null or reason = any ($3)))
+  where push_no = $1 and state = any ($2::smallint[]) and ($3::smallint[] is null or reason = any ($3))
+    and not passed_on)
 
 -- name: frozen_ranges
 -- What a retry may take rows from. $1 push
@@ -119,6 +120,17 @@ with grown as (
   from grown, unnest($4::bigint[], $5::bigint[]) with ordinality x (lo, hi, o)
 )
 select ranges from grown
+
+-- name: to_fall_back
+-- What may be tried through another lane: the ranges there are, and how many of their rows ended so. No row:
+-- something is still open or not frozen, it closes, or it was done before. $1 push
+select p.ranges, (
+  select coalesce(sum(rejected + dead), 0)::bigint from batch b where b.push_no = p.push_no) as rows
+from push p
+where p.push_no = $1 and p.hold < 2 and p.deadline > now()
+  and not exists (
+    select from audience_range r where r.push_no = p.push_no and (r.frozen_at is null or r.what = 1))
+  and not exists (select from batch b where b.push_no = p.push_no and b.open > 0)
 
 -- name: range
 -- $1 push $2 range_no
@@ -177,9 +189,12 @@ join registration f on f.registration_no = o.registration_no
 join registration r on r.device_no = f.device_no and r.app_no = $8 and r.kind = $9
   and r.user_no = o.user_no and r.status = 1 and r.lane = any ($4::smallint[])
 join usr u on u.user_no = r.user_no
-where m.what = 1 and not exists (
-  select from delivery e
-  where e.push_no = $1 and e.user_no = r.user_no and e.registration_no = r.registration_no)
+where m.what = 1
+  and not exists (
+    select from credential_state s where s.app_no = r.app_no and s.lane = r.lane and s.blocked)
+  and not exists (
+    select from delivery e
+    where e.push_no = $1 and e.user_no = r.user_no and e.registration_no = r.registration_no)
 order by r.user_no, r.device_no, array_position($4::smallint[], r.lane)
 
 -- name: rows_of_retry
@@ -193,6 +208,7 @@ from mine m
 join delivery_now o on o.push_no = $9 and o.batch >= $5 and o.batch < $6
   and o.state = any ($8::smallint[]) and o.lane = any ($4::smallint[])
   and ($10::smallint[] is null or o.reason = any ($10))
+  and not o.passed_on
 left join usr u on u.user_no = o.user_no
 where m.what = 2
 
@@ -219,8 +235,8 @@ with mine as (
   join groups using (lane, opens)
   order by lane, opens, p
 ), batches as (
-  insert into batch (push_no, batch, lane, size, suppressed, opens_at)
-  select $1, batch, lane, count(*), count(*) filter (where reason > 0), opens
+  insert into batch (push_no, batch, lane, size, suppressed, opens_at, fell_back)
+  select $1, batch, lane, count(*), count(*) filter (where reason > 0), opens, (select what = 1 from mine)
   from placed group by batch, lane, opens
 )
 insert into delivery (push_no, user_no, registration_no, at, batch, seq, state, reason, variant, locale)
@@ -228,6 +244,18 @@ select
   $1, user_no, registration_no, now(), batch, seq,
   case when reason > 0 then 4 else 0 end, reason, variant, locale
 from placed
+
+-- name: pass_on
+-- The rows that a fallback has just written take over from those that ended, which say so from now on.
+-- $1 push $2 its range $3 $4 the batches that it was made of
+update delivery o set passed_on = true
+from delivery d
+join registration r on r.registration_no = d.registration_no
+where d.push_no = $1 and d.batch >= $2 * 10000 and d.batch < ($2 + 1) * 10000
+  and o.push_no = $1 and o.user_no = d.user_no and o.batch >= $3 and o.batch < $4
+  and exists (
+    select from registration x
+    where x.registration_no = o.registration_no and x.device_no = r.device_no)
 
 -- name: count_badges
 -- The badge of every phone in a range that was written just now goes up, and its row keeps the number. In the

@@ -21,7 +21,7 @@ SQL = beside(__file__)
 HISTORY: Final = 50  # operators' words that `show` brings
 _COUNTS: Final = (
     "audience", "planned", "retry", "accepted", "rejected", "suppressed", "expired", "cancelled", "dead",
-    "in_doubt", "redo", "maybe",
+    "in_doubt", "redo", "maybe", "fell_back",
 )  # fmt: skip
 _PUSH_COLUMNS: Final = (
     "push_id", "campaign_id", "phase", "hold_by", "hold_reason", "verdict", "pace", "result", "at",
@@ -29,7 +29,7 @@ _PUSH_COLUMNS: Final = (
 )  # fmt: skip
 _FATE_COLUMNS: Final = (
     "push_id", "batch", "seq", "registration_no", "credential", "provider", "at", "attempt",
-    "content_version", "registered_at", "retired_at", "moved",
+    "content_version", "registered_at", "retired_at", "moved", "passed_on",
 )  # fmt: skip
 _OURS: Final = frozenset(int(reason) for reason in Reason)
 _STATUS: Final = {1: "active", 2: "inactive", 3: "unregistered"}
@@ -97,6 +97,7 @@ class Fate:
     registered_at: datetime | None
     retired_at: datetime | None
     moved: bool  # the phone belongs to another user now
+    passed_on: bool  # the phone was tried through another provider: see the row with the later batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +110,10 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Rows and counters compared: `bad_batches` must be 0."""
+    """Rows and counters compared: `bad_batches` must be 0. `fell_back`: second rows of phones."""
 
     audience: int
+    fell_back: int
     open: int
     bad_batches: int
 
@@ -133,7 +135,7 @@ async def progress(db: Database, push_no: int) -> PushProgress:
     return PushProgress(
         **{name: first[name] for name in _PUSH_COLUMNS},
         hold=Hold(first["hold"]).name.lower(),
-        audience=sum(lane.audience for lane in lanes),
+        audience=sum(lane.audience - lane.fell_back for lane in lanes),
         estimated_audience=first["estimated_rows"] if first["started_at"] else None,
         lanes=lanes,
     )

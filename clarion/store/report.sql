@@ -28,10 +28,12 @@ from push p
 left join lateral (
   select * from push_counts n where n.push_no = p.push_no
   union all -- past retention the batches are gone; what they came to is kept
-  select p.push_no, kept.*
+  select p.push_no, kept.lane, audience, planned, retry, accepted, rejected, suppressed, expired, cancelled,
+    dead, in_doubt, redo, maybe, coalesce(fell_back, 0) as fell_back
   from jsonb_to_recordset(p.result->'lanes') kept (
     lane smallint, audience bigint, planned bigint, retry bigint, accepted bigint, rejected bigint,
-    suppressed bigint, expired bigint, cancelled bigint, dead bigint, in_doubt bigint, redo bigint, maybe bigint)
+    suppressed bigint, expired bigint, cancelled bigint, dead bigint, in_doubt bigint, redo bigint, maybe bigint,
+    fell_back bigint)
   where p.closed_at is not null and not exists (select from batch b where b.push_no = p.push_no)
 ) l on true
 left join credential c on c.app_no = p.app_no and c.lane = l.lane
@@ -95,7 +97,7 @@ select user_no, a.app_no from usr u join app a using (app_no) where a.name = $1 
 -- Everything about one user in some pushes. $1 user_no $2 push_nos
 select
   p.push_id, d.push_no, d.batch, d.seq, d.registration_no, d.lane, c.name as credential, c.provider,
-  d.state, d.reason, n.name as reason_name, d.at, d.attempt, d.content_version, d.doubt,
+  d.state, d.reason, n.name as reason_name, d.at, d.attempt, d.content_version, d.doubt, d.passed_on,
   r.status as registration_status, r.registered_at, r.retired_at, r.user_no is distinct from d.user_no as moved
 from delivery_now d
 join push p using (push_no)
@@ -134,9 +136,12 @@ with rows as (
     array[0, 1, 2, 3, 4, 5, 6, 7, 8],
     array[open - retry, retry, accepted, rejected, suppressed, expired, cancelled, dead, in_doubt]) x (state, n)
   where push_no = $1 and x.n <> 0
+), second as (
+  select coalesce(sum(size), 0)::bigint as n from batch where push_no = $1 and fell_back
 )
 select
-  coalesce(sum(rows.n), 0)::bigint as audience,
+  coalesce(sum(rows.n), 0)::bigint - (select n from second) as audience,
+  (select n from second) as fell_back,
   coalesce(sum(rows.n) filter (where state < 2), 0)::bigint as open,
   (count(distinct batch) filter (where rows.n is distinct from counters.n))::int as bad_batches
 from rows full join counters using (batch, state)

@@ -31,12 +31,13 @@ select count(*) from push where dedup_no = $1 and retry_of is not null
 -- Final rows of a closed push. $1 push $2 states $3 reasons (null: any)
 select count(*) from delivery_now
 where push_no = $1 and state = any ($2::smallint[]) and ($3::smallint[] is null or reason = any ($3))
+  and not passed_on
 
 -- name: ended
 -- How the rows of a push ended that a retry could take, most frequent first. $1 push $2 states
 select d.state, d.reason, n.name, count(*) as rows
 from delivery_now d left join reason n on n.reason_no = d.reason
-where d.push_no = $1 and d.state = any ($2::smallint[])
+where d.push_no = $1 and d.state = any ($2::smallint[]) and not d.passed_on
 group by 1, 2, 3 order by 4 desc limit 8
 
 -- name: open

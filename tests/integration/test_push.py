@@ -275,9 +275,55 @@ async def test_fallback_goes_through_the_next_lane(db: Database) -> None:
     assert await pushes.plan_fallback(db, push_no) == 0
     frozen = await pushes.freeze(db, push_no, 1)
 
-    users = await db.fetch("select user_no from delivery where push_no = $1 and batch >= 10000", push_no)
-    assert frozen.rows == len(users) == 2
-    assert [c["audience"] for c in await report.counts(db, push_no)] == [4, 2]
+    rows = await db.fetch(
+        "select batch, seq, passed_on from delivery where push_no = $1 order by 1, 2", push_no
+    )
+    assert frozen.rows == 2
+    assert [row["passed_on"] for row in rows if row["batch"] < 10_000].count(True) == 2
+    assert not any(row["passed_on"] for row in rows if row["batch"] >= 10_000)
+    assert [(c["audience"], c["fell_back"]) for c in await report.counts(db, push_no)] == [(4, 0), (2, 2)]
+    account = await report.reconcile(db, push_no)
+    assert (account.audience, account.fell_back, account.bad_batches) == (4, 2, 0)
+    assert (await report.progress(db, push_no)).audience == 4
+
+
+async def test_a_fallback_waits_until_all_is_done(db: Database) -> None:
+    """With open rows, under a hold or past the deadline no range is added."""
+    ground = await Ground.lay(db, 3)
+    push_no = await ground.frozen()
+    hand = Hand(db, push_no)
+    await hand.take()
+    await hand.step(claim=2)
+    await hand.step(outcomes=hand.outcomes(accepted=[0], rejected=[1]))
+    assert await pushes.plan_fallback(db, push_no) == 0
+    await hand.step(outcomes=hand.outcomes(rejected=[2]))
+    await ground.say(push_no, "pause")
+    assert await pushes.plan_fallback(db, push_no) == 0
+    await ground.say(push_no, "resume")
+    await db.execute("update push set deadline = now() - interval '1 s' where push_no = $1", push_no)
+    assert await pushes.plan_fallback(db, push_no) == 0
+    await db.execute("update push set deadline = 'infinity' where push_no = $1", push_no)
+
+    assert await pushes.plan_fallback(db, push_no) == 1
+
+
+async def test_a_fallback_leaves_a_blocked_lane_out(db: Database) -> None:
+    """A phone whose other provider has blocked us is not moved to where it would only wait."""
+    ground = await Ground.lay(db, 2)
+    await db.execute(
+        "insert into registration (device_no, user_no, app_no, lane, token)"
+        " select device_no, user_no, app_no, 2, 'second-' || device_no from registration"
+    )
+    await Ledger(db).block(ground.app_no, 2, True, 300)
+    push_no = await ground.frozen()
+    hand = Hand(db, push_no)
+    await hand.take()
+    await hand.step(claim=1)
+    await hand.step(outcomes=hand.outcomes(rejected=[0, 1]))
+
+    assert await pushes.plan_fallback(db, push_no) == 1
+
+    assert (await pushes.freeze(db, push_no, 1)).rows == 0
 
 
 # ── commands ──────────────────────────────────────────────────────────────────────────────────────

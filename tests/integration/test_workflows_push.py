@@ -14,8 +14,11 @@ from temporalio.exceptions import ApplicationError
 from activities.housekeeping import Housekeeping
 from clarion import names
 from clarion.errors import CommandRefused
-from clarion.model.command import CancelMode
+from clarion.model.command import CancelMode, RetryInput
+from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 from clarion.store import push as pushes
+from clarion.store import report
+from clarion.store import retry as retries
 from clarion.store.database import Database
 from tests.support import histories
 from tests.support.engine import Engine, Push, running_engine
@@ -236,6 +239,42 @@ async def test_the_deadline_ends_a_paused_push(engine: Engine) -> None:
     counts = await push.counts()
     assert result["verdict"] == "expired"
     assert counts["accepted"] + counts["expired"] + counts.get("in_doubt", 0) == 2_000
+
+
+async def test_who_is_refused_is_tried_through_the_next_provider(engine: Engine) -> None:
+    """Once, when all is done: a phone counts once, both rows are explained, a retry takes one of them."""
+    app = await engine.app(300)
+    other = await app.second_lane(every=2)
+    app.sender.outcome = Outcome(OutcomeKind.REJECTED, "null:Gone")
+    push = await app.push()
+
+    result = await push.result()
+
+    counts, push_no = result["counts"], result["push_no"]
+    assert (counts["audience"], counts["fell_back"]) == (450, 150)
+    assert (counts["accepted"], counts["rejected"]) == (150, 300)
+    assert other.outcome is ACCEPTED
+    progress = await report.progress(engine.db, push_no)
+    assert progress.audience == 300
+    books = await report.reconcile(engine.db, push_no)
+    assert (books.audience, books.fell_back, books.open, books.bad_batches) == (300, 150, 0, 0)
+    users = "select user_id from usr join registration r using (user_no) where r.app_no = $1 and r.lane = 2"
+    user = await engine.db.fetchval(users, app.app_no)
+    fates = (await report.explain(engine.db, app.name, user, push.id)).fates
+    assert [(fate.state, fate.passed_on) for fate in fates] == [("rejected", True), ("accepted", False)]
+    again = await retries.retry(engine.db, push_no, RetryInput(states=("rejected",)), uuid4())
+    assert again.audience == 150
+
+
+async def test_a_push_without_fallback(engine: Engine) -> None:
+    """Its author wants one provider or none."""
+    app = await engine.app(50)
+    await app.second_lane(every=1)
+    app.sender.outcome = Outcome(OutcomeKind.REJECTED, "null:Gone")
+
+    result = await (await app.push(fallback=False)).result()
+
+    assert (result["counts"]["audience"], result["counts"]["rejected"]) == (50, 50)
 
 
 async def test_a_repeated_start_gets_the_stored_result(engine: Engine) -> None:

@@ -110,6 +110,21 @@ class App:
     def __init__(self, engine: Engine, name: str, app_no: int, sender: NullSender) -> None:
         self.engine, self.name, self.app_no, self.sender = engine, name, app_no, sender
 
+    async def second_lane(self, every: int) -> NullSender:
+        """Another lane, by which every so many-th phone has an address, too."""
+        db = self.engine.db
+        await db.execute(
+            "insert into credential (app_no, lane, name, provider) values ($1, 2, 'two', 'null')", self.app_no
+        )
+        await db.execute(
+            "insert into registration (device_no, user_no, app_no, lane, token)"
+            " select device_no, user_no, app_no, 2, 's' || device_no from device"
+            " where app_no = $1 and device_no % $2 = 0",
+            self.app_no,
+            every,
+        )
+        return await self.engine.lanes.get(self.app_no, 2)
+
     def spec(self, **more: Any) -> PushSpec:
         """A push to everybody."""
         return PushSpec(app=self.name, message=MESSAGE, audience=Audience(everybody=True), **more)

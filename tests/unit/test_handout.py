@@ -45,6 +45,7 @@ class Ledger:
     blocked: set[int] = field(default_factory=set)
     batches: dict[int, Batch] = field(default_factory=dict)
     senders: int = 1
+    refused: bool = False  # phones that may have another provider, and were not planned again
 
     def command(self, hold: Hold) -> None:
         """An operator's word; closing stays."""
@@ -60,6 +61,7 @@ class Ledger:
             deadline_in=None if self.deadline is None else self.deadline - now,
             ranges=self.ranges,
             to_freeze=tuple(self.unfrozen) if self.ranges else (),
+            falls_back=self.refused,
             lanes=lanes,
         )
 
@@ -92,7 +94,7 @@ class World:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.now = 1_000.0
-        self.ledger = Ledger(unfrozen=list(range(random.randint(1, 4))))
+        self.ledger = Ledger(unfrozen=list(range(random.randint(1, 4))), refused=random.random() < 0.5)
         self.state = State()
         self.children: dict[str, tuple[Child, float]] = {}  # alive in Temporal, also those of a lost run
         self.freezes: dict[int, float] = {}
@@ -132,7 +134,7 @@ class World:
     def _do(self, actions: Actions) -> None:
         if actions.close:
             assert not (actions.close == "completed" and self._open())
-            assert actions.close != "completed" or not self.ledger.unfrozen
+            assert actions.close != "completed" or not (self.ledger.unfrozen or self.ledger.refused)
             self.closed = actions.close
         if actions.pause:
             self.paused_by_clarion.append(actions.pause)
@@ -141,6 +143,9 @@ class World:
         if actions.plan:
             self.ledger.ranges = len(self.ledger.unfrozen)
             self.state.planned(self.ledger.ranges)
+        if actions.fall_back:
+            assert not (self._open() or self.ledger.unfrozen) or not self.fair
+            self._plan_fallback()
         for number in actions.freeze:
             assert number not in self.freezes
             self.freezes[number] = self.now + self.random.uniform(0.1, 3)
@@ -148,6 +153,15 @@ class World:
         for child in actions.start:
             self._start(child)
         self._check(actions.start)
+
+    def _plan_fallback(self) -> None:
+        """As the ledger does it: once, and only when all is frozen and done."""
+        added = int(self.ledger.refused and not self._open() and not self.ledger.unfrozen)
+        if added and self.ledger.hold == Hold.NONE:
+            self.ledger.unfrozen.append(self.ledger.ranges)
+            self.ledger.ranges += 1
+            self.ledger.refused = False
+        self.state.planned(added)
 
     def _start(self, child: Child) -> None:
         assert len(child.batches) <= limits.RETRY_LIST
@@ -319,6 +333,25 @@ def test_what_a_dead_attempt_left_waits_for_no_place() -> None:
 
     assert [child.batches for child in rescued.start] == [(8,), (9,)]
     assert later.start == []
+
+
+def test_it_falls_back_once_when_all_is_done() -> None:
+    """Not before, not while it is held, and the books stay open until that is done, too."""
+    state = _asked()
+    done = NextWorkResult(ranges=1, lanes=(LaneWork(lane=1),), falls_back=True)
+
+    early = _told(state, done.model_copy(update={"to_freeze": (0,)}), 1.0)
+    state.range_frozen(0)
+    held = _told(state, done.model_copy(update={"hold": Hold.PAUSED}), 2.0)
+    due = _told(state, done, 3.0)
+    again = decide(state, None, 3.1)
+    state.planned(1)
+    after = _told(state, done.model_copy(update={"falls_back": False}), 4.0)
+
+    assert [(one.fall_back, one.close) for one in (early, held, due, again)] == [
+        (False, None), (False, None), (True, None), (False, None),
+    ]  # fmt: skip
+    assert after.close == "completed"
 
 
 def test_a_held_child_empties_the_stock() -> None:
