@@ -113,6 +113,10 @@ def _xiaomi() -> dict[str, Any]:
     return {"package": TOPIC, "app_secret": os.urandom(16).hex()}
 
 
+def _oppo() -> dict[str, Any]:
+    return {"app_key": os.urandom(16).hex(), "master_secret": os.urandom(16).hex()}
+
+
 def _hms_v3() -> dict[str, Any]:
     account = _service_account()
     return {
@@ -127,7 +131,11 @@ def _hms_v3() -> dict[str, Any]:
     }
 
 
-_VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {"hms": _hms, "xiaomi": _xiaomi}
+_VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
+    "hms": _hms,
+    "xiaomi": _xiaomi,
+    "oppo": _oppo,
+}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from clarion.sandbox.front import Listener
 from clarion.sandbox.hms import Hms
 from clarion.sandbox.log import RequestLog
 from clarion.sandbox.oauth import OAuth
+from clarion.sandbox.oppo import Oppo
 from clarion.sandbox.service import Service, Settings, Shared, Talk
 from clarion.sandbox.vendor import Vendor
 from clarion.sandbox.webpush_dialects import DIALECTS
@@ -37,7 +38,7 @@ _BOTH: Final = ("h2", "http/1.1")
 class Sandbox:
     """Use it as `async with Sandbox(directory) as sandbox`, or `start` and `stop`.
 
-    `port` is the first of nine (APNs, FCM, three origins of Web Push, the vendors). 0 takes those of the last
+    `port` is the first of many (APNs, FCM, three origins of Web Push, the vendors). 0 takes those of the last
     run in this directory, so that endpoints stay good, and any free ones where another program has come in
     between.
     """
@@ -73,7 +74,12 @@ class Sandbox:
         self.webpush = [WebPush(self.shared, n, name) for n, name in enumerate(self._dialects)]
         self.hms = Hms(self.shared)
         self.vendors: dict[str, Vendor] = {
-            service.provider: service for service in (self.hms, Xiaomi(self.shared))
+            service.provider: service
+            for service in (
+                self.hms,
+                Xiaomi(self.shared),
+                Oppo(self.shared),
+            )
         }
         self.listeners = self._listeners()
         await self._open()

@@ -45,6 +45,10 @@ class Settings:
     hms_devices_per_second: int = 0  # 0: no limit
     xiaomi_requests_per_second: int = 0
     xiaomi_daily: int = 0  # messages in a day
+    oppo_token_seconds: int = 86_400
+    oppo_devices_per_second: int = 0
+    oppo_daily: int = 0  # public messages in a day
+    oppo_says_duplicate: bool = False  # a repeated app_message_id is answered by 32
     hms_urgency: bool = False  # the app has the right to urgency HIGH
     decrypt: float = 1.0  # share of the Web Push registrations whose messages are decrypted
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from clarion.errors import BadSpec
 from clarion.model.message import Message, PushType
-from clarion.senders import apns_payload, fcm_payload, webpush_payload
+from clarion.senders import apns_payload, fcm_payload, hms_payload, oppo, webpush_payload, xiaomi
 from clarion.senders.sender import PushFacts
 
 # The longest key that a push can have: what fits with it fits with its own.
@@ -51,8 +51,26 @@ def _webpush(message: Message, now: float) -> list[str]:
     return []
 
 
+def _hms(message: Message, now: float) -> list[str]:
+    hms_payload.v1(_ANY_PUSH, message, None)
+    return hms_payload.warnings(message)
+
+
+def _xiaomi(message: Message, now: float) -> list[str]:
+    xiaomi.contents(_ANY_PUSH, message, None, "")
+    return xiaomi.warnings(message)
+
+
+def _oppo(message: Message, now: float) -> list[str]:
+    oppo.contents(_ANY_PUSH, message, None)
+    return oppo.warnings(message)
+
+
 _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "apns": _apns,
     "fcm": _fcm,
     "webpush": _webpush,
+    "hms": _hms,
+    "xiaomi": _xiaomi,
+    "oppo": _oppo,
 }

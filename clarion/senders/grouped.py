@@ -150,6 +150,10 @@ class GroupedSender(ABC):
     async def deliver(self, line: Line, group: Group, token: str | None) -> Verdict:
         """Send one request and read its answer. Raises Unanswered."""
 
+    def refuse(self, token: str) -> Outcome | None:
+        """What is told of a registration that need not be asked about."""
+        return None
+
     def unreadable(self) -> Outcome:
         """An answer that is none: nobody knows what was done."""
         return Outcome(OutcomeKind.UNAVAILABLE, f"{self.provider}:BAD_ANSWER", maybe=True)
@@ -176,7 +180,7 @@ class GroupedSender(ABC):
         name = token.encode("ascii", "replace") if token.isascii() else b""
         if not name or name.translate(None, self.letters) or len(name) > limits.TOKEN_BYTES:
             raise Unsendable(BAD_TOKEN)
-        refusal = prepared.refusal or self._refused(prepared)
+        refusal = prepared.refusal or self.refuse(token) or self._refused(prepared)
         if refusal is not None:
             asyncio.get_running_loop().call_soon(answered, key, refusal)
             return
@@ -325,6 +329,21 @@ class GroupedSender(ABC):
             beyond = replace(outcome, scope=Scope.HOST)
         for number, (key, _, token, _, answered) in enumerate(group.rows):
             answered(key, others.get(token) or (outcome if number < WEIGHT else beyond))
+
+    def itemized(self, group: Group, items: Mapping[str, Outcome], missing: Outcome) -> Verdict:
+        """The verdict of an answer that has an item for each registration; `missing` is of those without one.
+
+        What an item says of the credential or of the day's quota is said of the request as well.
+        """
+        each = {token: items.get(token, missing) for token in group.tokens}
+        whole = next((one for one in each.values() if self._is_of_all(one)), None)
+        if whole is None:
+            whole = ACCEPTED if ACCEPTED in each.values() else next(iter(each.values()))
+        return Verdict(whole, {token: one for token, one in each.items() if one != whole})
+
+    def _is_of_all(self, outcome: Outcome) -> bool:
+        known = self.quota_reasons | self.token_reasons
+        return outcome.kind is OutcomeKind.BLOCKED or outcome.reason in known
 
     def later(self, outcome: Outcome, reply: Reply) -> Outcome:
         """The outcome with the answer's Retry-After, if it has one."""

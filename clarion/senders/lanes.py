@@ -18,7 +18,7 @@ from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadCredential, BadInput, NotFound
 from clarion.seal import Seal
-from clarion.senders import apns, fcm, hms, webpush, xiaomi
+from clarion.senders import apns, fcm, hms, oppo, webpush, xiaomi
 from clarion.senders.link import Surroundings
 from clarion.senders.sender import Sender
 from clarion.store import credentials
@@ -57,6 +57,7 @@ MAKERS: Final[dict[str, Make]] = {
     "webpush": webpush.WebPushSender,
     "hms": hms.HmsSender,
     "xiaomi": xiaomi.XiaomiSender,
+    "oppo": oppo.OppoSender,
 }
 """A sender, not yet started, by provider. Raises BadCredential."""
 

@@ -56,5 +56,4 @@ WRONG_DEVICE = (
     "hms:80300007",
     "hms:noRight",
     "xiaomi:20301",
-    "vivo:10302",
 )

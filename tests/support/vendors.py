@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import httpx
 
 from clarion.sandbox.sandbox import Sandbox
 from clarion.store import apps, credentials, vendor_check
@@ -20,6 +23,7 @@ CHECKS: dict[str, Callable[..., Checked]] = {
     "vivo": vendor_check.vivo,
 }
 PROVIDERS = tuple(CHECKS)
+FORM = "application/x-www-form-urlencoded"
 
 
 def registrations(provider: str, count: int, first: int = 0) -> list[str]:
@@ -42,6 +46,13 @@ def checked(sandbox: Sandbox, provider: str) -> Checked:
 def endpoint(sandbox: Sandbox, provider: str) -> str:
     """Where the sandbox serves it."""
     return f"https://127.0.0.1:{sandbox.ports()[provider]}"
+
+
+def client(sandbox: Sandbox, provider: str, kind: str = FORM) -> httpx.AsyncClient:
+    """Somebody else's client, without any of our code."""
+    tls = ssl.create_default_context(cafile=str(sandbox.authority.ca_path))
+    place = endpoint(sandbox, provider)
+    return httpx.AsyncClient(verify=tls, base_url=place, headers={"content-type": kind}, timeout=15)
 
 
 async def vendor_app(sandbox: Sandbox, db: Database, **settings: Any) -> tuple[int, dict[str, int]]:

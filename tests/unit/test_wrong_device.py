@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from clarion.senders import apns_answers, fcm_answers
+from clarion.senders import apns_answers, fcm_answers, hms_answers, oppo_answers, xiaomi_answers
 from clarion.senders.outcome import WRONG_DEVICE
 
 
 def test_the_reasons_watched_are_those_of_the_tables() -> None:
     """A code that a table learns later is not forgotten here."""
-    outcomes = [*apns_answers.TABLE.values(), *fcm_answers.TABLE.values(), fcm_answers.INVALID_TOKEN]
+    tables = (
+        apns_answers.TABLE,
+        fcm_answers.TABLE,
+        hms_answers.TABLE,
+        hms_answers.REASONS,
+        xiaomi_answers.TABLE,
+        oppo_answers.TABLE,
+    )
+    outcomes = [*(one for table in tables for one in table.values()), fcm_answers.INVALID_TOKEN]
 
     assert {one.reason for one in outcomes if one.suspect and one.retire} == set(WRONG_DEVICE)

@@ -1,0 +1,150 @@
+"""The vendors' classify tables, code by code as the sheets have them, and answers that are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clarion.senders import oppo_answers
+from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
+
+Read = Callable[[int, bytes], tuple[Outcome, dict[str, Outcome]]]
+READERS: dict[str, Read] = {
+    "oppo": oppo_answers.read,
+}
+TABLES: dict[str, Mapping[Any, Outcome]] = {
+    "oppo": oppo_answers.TABLE,
+}
+
+# What the sheets say in the words of their columns: what is done with the delivery.
+MEANINGS = {
+    "busy": (OutcomeKind.THROTTLED, False, False, False),
+    "tomorrow": (OutcomeKind.THROTTLED, False, False, False),
+    "server": (OutcomeKind.UNAVAILABLE, True, False, True),
+    "unsent": (OutcomeKind.UNAVAILABLE, False, False, True),
+    "token": (OutcomeKind.UNAVAILABLE, False, False, False),
+    "config": (OutcomeKind.BLOCKED, False, False, True),
+    "message": (OutcomeKind.REJECTED, False, False, True),
+    "refused": (OutcomeKind.REJECTED, False, False, True),
+    "dead": (OutcomeKind.REJECTED, False, True, True),
+    "dead?": (OutcomeKind.REJECTED, False, True, True),
+}
+"""kind, maybe, retire, attempt"""
+
+SHEETS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "oppo": {
+        "server": (-1, 32),
+        "busy": (-2, 13, 55),
+        "token": (11, 29),
+        "config": (*range(14, 20), 26, 27, 28, 30),
+        "message": (12, *range(20, 26), 31, 34, 40, 41, 51, 59, 67, 10002, 10004, 10005),
+        "tomorrow": (33,),
+        "dead": (10000,),
+        "refused": (10001, 10003),
+    },
+}
+CODES = [
+    (provider, meaning, code)
+    for provider, sheet in SHEETS.items()
+    for meaning, codes in sheet.items()
+    for code in codes
+]
+
+
+def written(provider: str, code: Any) -> bytes:
+    """An answer with this code, as the provider writes it."""
+    return orjson.dumps({"code": code, "message": "words"})
+
+
+@pytest.mark.parametrize("provider", SHEETS)
+def test_every_code_means_what_the_sheet_says(provider: str) -> None:
+    """Kind, whether it may have been done, whether the registration ends, whether it is an attempt."""
+    found = {}
+    for name, meaning, code in CODES:
+        if name == provider:
+            outcome, others = READERS[provider](200, written(provider, code))
+            assert others == {}
+            assert outcome.suspect == (meaning in ("message", "dead?")), code
+            assert outcome.reason == f"{provider}:{code}"
+            found[code] = outcome.kind, outcome.maybe, outcome.retire, outcome.attempt
+    expected = {code: MEANINGS[meaning] for name, meaning, code in CODES if name == provider}
+
+    assert found == expected
+    assert TABLES[provider].keys() == expected.keys(), "a code that the sheet does not have"
+
+
+NO_ANSWERS: list[bytes] = [
+    b"",
+    b"{}",
+    b"null",
+    b"[]",
+    b'"ok"',
+    b"<html>200 OK</html>",
+    b'{"code":null}',
+    b'{"code":true}',
+    b'{"code":[0]}',
+    b'{"code":{"a":0}}',
+    b'{"result":true}',
+    b'{"code":0',
+    b"\xff\xfe",
+]
+
+
+@pytest.mark.parametrize("provider", READERS)
+@pytest.mark.parametrize("body", NO_ANSWERS)
+def test_what_is_no_answer_is_no_yes(provider: str, body: bytes) -> None:
+    """Nobody knows what was done: it may have been, and no registration ends."""
+    outcome, others = READERS[provider](200, body)
+
+    assert (outcome.kind, outcome.maybe, others) == (OutcomeKind.UNAVAILABLE, True, {})
+
+
+@pytest.mark.parametrize("provider", READERS)
+@given(status=st.sampled_from([100, 204, 301, 400, 401, 403, 404, 418, 429, 500, 503]), body=st.binary())
+def test_no_other_status_is_a_yes(provider: str, status: int, body: bytes) -> None:
+    """Whatever comes with it."""
+    outcome, others = READERS[provider](status, body)
+
+    assert outcome is not ACCEPTED
+    assert not outcome.retire
+    assert others == {}
+
+
+@pytest.mark.parametrize("provider", READERS)
+def test_a_yes_with_another_status_is_none(provider: str) -> None:
+    """A code of success under a 5xx or a 3xx."""
+    for status in (204, 302, 500, 503):
+        outcome, _ = READERS[provider](status, written(provider, 0))
+
+        assert outcome.kind in (OutcomeKind.UNAVAILABLE, OutcomeKind.THROTTLED)
+
+
+def test_items_of_a_batch_of_oppo() -> None:
+    """By registration; numbers as texts, a repeat, what nobody knows; without a message id it is no yes."""
+    data = [
+        {"registrationId": "a", "messageId": "1"},
+        {"registrationId": "b", "errorCode": "10000", "messageId": ""},
+        {"registrationId": "c", "errorCode": 32},
+        {"registrationId": "d"},
+        {"registrationId": "e", "errorCode": "strange words"},
+        {"registrationId": "f", "errorCode": 0, "messageId": "2"},
+        {"registrationId": 7, "messageId": "3"},
+        "nonsense",
+    ]
+    outcome, items = oppo_answers.read(200, orjson.dumps({"code": 0, "data": data}))
+
+    assert outcome is ACCEPTED
+    assert {name: item.reason for name, item in items.items()} == {
+        "a": "",
+        "b": "oppo:10000",
+        "c": "",
+        "d": "oppo:BAD_ANSWER",
+        "e": "oppo:200",
+        "f": "",
+    }
+    assert items["e"].kind is OutcomeKind.UNAVAILABLE
