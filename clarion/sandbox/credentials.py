@@ -117,6 +117,10 @@ def _oppo() -> dict[str, Any]:
     return {"app_key": os.urandom(16).hex(), "master_secret": os.urandom(16).hex()}
 
 
+def _vivo() -> dict[str, Any]:
+    return {"app_id": APP_ID, "app_key": os.urandom(16).hex(), "app_secret": os.urandom(16).hex()}
+
+
 def _hms_v3() -> dict[str, Any]:
     account = _service_account()
     return {
@@ -135,6 +139,7 @@ _VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "hms": _hms,
     "xiaomi": _xiaomi,
     "oppo": _oppo,
+    "vivo": _vivo,
 }
 
 

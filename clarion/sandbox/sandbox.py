@@ -24,6 +24,7 @@ from clarion.sandbox.oauth import OAuth
 from clarion.sandbox.oppo import Oppo
 from clarion.sandbox.service import Service, Settings, Shared, Talk
 from clarion.sandbox.vendor import Vendor
+from clarion.sandbox.vivo import Vivo
 from clarion.sandbox.webpush_dialects import DIALECTS
 from clarion.sandbox.webpush_service import WebPush
 from clarion.sandbox.xiaomi import Xiaomi
@@ -79,6 +80,7 @@ class Sandbox:
                 self.hms,
                 Xiaomi(self.shared),
                 Oppo(self.shared),
+                Vivo(self.shared),
             )
         }
         self.listeners = self._listeners()

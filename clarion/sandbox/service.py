@@ -49,6 +49,13 @@ class Settings:
     oppo_devices_per_second: int = 0
     oppo_daily: int = 0  # public messages in a day
     oppo_says_duplicate: bool = False  # a repeated app_message_id is answered by 32
+    vivo_token_seconds: int = 86_400
+    vivo_messages_per_second: int = 0
+    vivo_operation_daily: int = 0  # messages in a day
+    vivo_system_daily: int = 0
+    vivo_saves_daily: int = 0  # contents saved for lists in a day
+    vivo_review: bool = False  # the app is under review: test messages only
+    vivo_text_rule: bool = False  # texts that look like a test are refused
     hms_urgency: bool = False  # the app has the right to urgency HIGH
     decrypt: float = 1.0  # share of the Web Push registrations whose messages are decrypted
 

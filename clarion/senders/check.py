@@ -11,7 +11,7 @@ from typing import Final
 
 from clarion.errors import BadSpec
 from clarion.model.message import Message, PushType
-from clarion.senders import apns_payload, fcm_payload, hms_payload, oppo, webpush_payload, xiaomi
+from clarion.senders import apns_payload, fcm_payload, hms_payload, oppo, vivo, webpush_payload, xiaomi
 from clarion.senders.sender import PushFacts
 
 # The longest key that a push can have: what fits with it fits with its own.
@@ -66,6 +66,11 @@ def _oppo(message: Message, now: float) -> list[str]:
     return oppo.warnings(message)
 
 
+def _vivo(message: Message, now: float) -> list[str]:
+    vivo.contents(_ANY_PUSH, message, None)
+    return vivo.warnings(message)
+
+
 _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "apns": _apns,
     "fcm": _fcm,
@@ -73,4 +78,5 @@ _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "hms": _hms,
     "xiaomi": _xiaomi,
     "oppo": _oppo,
+    "vivo": _vivo,
 }

@@ -74,7 +74,7 @@ class Group:
 
         Lower-case hex. What is told of the lifetime is no part of it: that changes while time goes by.
         """
-        words = [self.prepared.mark, *(str(row.registration_no) for row in self.rows)]
+        words = [self.prepared.mark, *self.tokens]
         return hashlib.sha256("\n".join(words).encode()).hexdigest()[:length]
 
 
@@ -152,6 +152,10 @@ class GroupedSender(ABC):
 
     def refuse(self, token: str) -> Outcome | None:
         """What is told of a registration that need not be asked about."""
+        return None
+
+    def hold(self, prepared: VendorPrepared) -> Outcome | None:
+        """What is told of a message that has to wait by the provider's own rules."""
         return None
 
     def unreadable(self) -> Outcome:
@@ -357,6 +361,8 @@ class GroupedSender(ABC):
     def _refused(self, prepared: VendorPrepared) -> Outcome | None:
         if self._refusal is not None:
             return self._refusal
+        if (held := self.hold(prepared)) is not None:
+            return held
         if self._quiet and (found := self._quiet.get(prepared.kind)) is not None:
             until, outcome = found
             left = until - self.clock.time()

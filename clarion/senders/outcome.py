@@ -56,4 +56,6 @@ WRONG_DEVICE = (
     "hms:80300007",
     "hms:noRight",
     "xiaomi:20301",
+    "vivo:10054",
+    "vivo:10302",
 )

@@ -73,6 +73,11 @@ class VendorPrepared:
         return self._push
 
     @property
+    def message(self) -> Message:
+        """What it was made of."""
+        return self._message
+
+    @property
     def silent(self) -> bool:
         """Whether it shows nothing."""
         return self._message.silent

@@ -96,6 +96,7 @@ ABOUT: Final = {
     "hms": "Huawei: app_id and client_secret (with project_id: v2), or a service account's key file (v3).",
     "xiaomi": "Xiaomi: package and app_secret.",
     "oppo": "OPPO: app_key and master_secret.",
+    "vivo": "vivo: app_id, app_key and app_secret.",
 }
 """What stands in the file of each one that we can send to."""
 VENDORS: Final = tuple(ABOUT)

@@ -24,6 +24,7 @@ CHECKS: dict[str, Callable[..., Checked]] = {
 }
 PROVIDERS = tuple(CHECKS)
 FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
 
 
 def registrations(provider: str, count: int, first: int = 0) -> list[str]:

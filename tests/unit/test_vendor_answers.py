@@ -10,15 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarion.senders import oppo_answers
+from clarion.senders import oppo_answers, vivo_answers
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 
 Read = Callable[[int, bytes], tuple[Outcome, dict[str, Outcome]]]
 READERS: dict[str, Read] = {
     "oppo": oppo_answers.read,
+    "vivo": vivo_answers.read,
 }
 TABLES: dict[str, Mapping[Any, Outcome]] = {
     "oppo": oppo_answers.TABLE,
+    "vivo": vivo_answers.TABLE,
 }
 
 # What the sheets say in the words of their columns: what is done with the delivery.
@@ -47,6 +49,15 @@ SHEETS: dict[str, dict[str, tuple[Any, ...]]] = {
         "dead": (10000,),
         "refused": (10001, 10003),
     },
+    "vivo": {
+        "token": (10000,),
+        "server": (10040,),
+        "config": (10043, 10045, 10094, *range(10200, 10208)),
+        "tomorrow": (10070, 10073, 10252, 10254),
+        "busy": (10071, 10072, 10250),
+        "message": (10085, 10096, 10097, 10104),
+        "dead?": (10054, 10302),
+    },
 }
 CODES = [
     (provider, meaning, code)
@@ -58,6 +69,8 @@ CODES = [
 
 def written(provider: str, code: Any) -> bytes:
     """An answer with this code, as the provider writes it."""
+    if provider == "vivo":
+        return orjson.dumps({"result": code, "desc": "words"})
     return orjson.dumps({"code": code, "message": "words"})
 
 
@@ -148,3 +161,31 @@ def test_items_of_a_batch_of_oppo() -> None:
         "f": "",
     }
     assert items["e"].kind is OutcomeKind.UNAVAILABLE
+
+
+def test_invalid_users_of_vivo() -> None:
+    """Named in a yes or in a refusal, one or many; whose status nobody knows is refused and stays."""
+    users = [{"userid": str(n), "status": n} for n in range(1, 6)] + [{"userid": "6"}, {"status": 1}, 7]
+    for result, answer in ((0, ACCEPTED), (10302, vivo_answers.TABLE[10302])):
+        body = {"result": result, "invalidUsers": users, "invalidUser": {"userid": "7", "status": 2}}
+        outcome, named = vivo_answers.read(200, orjson.dumps(body))
+
+        assert outcome == answer
+        assert {name: (one.reason, one.retire) for name, one in named.items()} == {
+            "1": ("vivo:user_1", True),
+            "2": ("vivo:user_2", True),
+            "3": ("vivo:user_3", False),
+            "4": ("vivo:user_4", False),
+            "5": ("vivo:user", False),
+            "6": ("vivo:user", False),
+            "7": ("vivo:user_2", True),
+        }
+
+
+def test_a_saved_content_without_a_number_is_none() -> None:
+    """A yes that names no task: nothing was sent, so it may be repeated under every guarantee."""
+    for body in (b'{"result":0}', b'{"result":0,"taskId":""}', b'{"result":0,"taskId":{}}'):
+        outcome = vivo_answers.read_task(200, body)
+        assert isinstance(outcome, Outcome)
+        assert (outcome.kind, outcome.maybe) == (OutcomeKind.UNAVAILABLE, False)
+    assert vivo_answers.read_task(200, b'{"result":0,"taskId":"7"}') == "7"

@@ -15,11 +15,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "hms": {"app_id": "100000001", "client_secret": SECRET},
     "xiaomi": {"package": "com.example.app", "app_secret": SECRET},
     "oppo": {"app_key": "a1b2c3", "master_secret": SECRET},
+    "vivo": {"app_id": "10004", "app_key": "a1b2c3", "app_secret": SECRET},
 }
 SECRETS = {
     "hms": "client_secret",
     "xiaomi": "app_secret",
     "oppo": "master_secret",
+    "vivo": "app_secret",
 }
 
 
