@@ -82,6 +82,7 @@ APNS_VOIP_PAYLOAD: Final = 5_120
 FCM_PAYLOAD: Final = 4_096
 FCM_TOPIC_PAYLOAD: Final = 2_048  # to a topic or condition
 HMS_BODY: Final = 4_096  # without the registrations
+HONOR_BODY: Final = 4_096  # likewise
 WEBPUSH_PLAINTEXT: Final = 3_993
 TOKEN_BYTES: Final = 8_192
 

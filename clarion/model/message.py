@@ -158,6 +158,14 @@ class VivoOptions(Model):
     message: dict[str, Any] = {}  # laid over the message
 
 
+class HonorOptions(Model):
+    """What only Honor understands; `android` and `notification` are spelled as in its own reference."""
+
+    test: bool = False  # a test message: 1000 a day
+    android: dict[str, Any] = {}  # laid over android
+    notification: dict[str, Any] = {}  # laid over android.notification
+
+
 class Message(Model):
     """Content of a push. `texts` is keyed by a BCP 47 language tag, or `default`.
 
@@ -183,6 +191,7 @@ class Message(Model):
     xiaomi: XiaomiOptions = XiaomiOptions()
     oppo: OppoOptions = OppoOptions()
     vivo: VivoOptions = VivoOptions()
+    honor: HonorOptions = HonorOptions()
 
     @field_validator("collapse")
     @classmethod

@@ -44,6 +44,7 @@ def demo_credentials(directory: Path, authority: Authority, ports: Mapping[str, 
     fcm["token_uri"] = f"https://127.0.0.1:{ports['fcm']}/token"
     vendors = {name: _read(directory / f"{name}.json") or make() for name, make in _VENDORS.items()}
     vendors["hms"]["token_url"] = f"https://127.0.0.1:{ports['hms']}/oauth2/v3/token"
+    vendors["honor"]["token_url"] = f"https://127.0.0.1:{ports['honor']}/auth/token"
     made = Credentials(
         apns=_read(directory / "apns.json") or _apns_key(),
         apns_certificate=_read(directory / "apns-certificate.json") or _apns_certificate(authority),
@@ -121,6 +122,10 @@ def _vivo() -> dict[str, Any]:
     return {"app_id": APP_ID, "app_key": os.urandom(16).hex(), "app_secret": os.urandom(16).hex()}
 
 
+def _honor() -> dict[str, Any]:
+    return {"app_id": APP_ID, "client_id": os.urandom(16).hex(), "client_secret": os.urandom(16).hex()}
+
+
 def _hms_v3() -> dict[str, Any]:
     account = _service_account()
     return {
@@ -140,6 +145,7 @@ _VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "xiaomi": _xiaomi,
     "oppo": _oppo,
     "vivo": _vivo,
+    "honor": _honor,
 }
 
 

@@ -3,7 +3,7 @@
 A rule is one JSON object: which requests, how many of them, and what happens.
 
     which       provider           apns | fcm | webpush | oauth (FCM's token endpoint) | hms | xiaomi | oppo |
-                                   vivo | hms-auth | oppo-auth | vivo-auth
+                                   vivo | honor | hms-auth | oppo-auth | vivo-auth | honor-auth
                 origin             number of a Web Push origin (0, 1, 2)
                 token              a pattern with * and ? over the registration as the log calls it
     how many    share              of the requests, 0 to 1 (the same ones in every run with the same `seed`)
@@ -52,7 +52,13 @@ EFFECTS: Final = (
     "refuse_connections",
     "delay",
 )
-VENDORS: Final = ("hms", "xiaomi", "oppo", "vivo")  # one request carries many registrations
+VENDORS: Final = (  # one request carries many registrations
+    "hms",
+    "xiaomi",
+    "oppo",
+    "vivo",
+    "honor",
+)
 PROVIDERS: Final = (
     "apns",
     "fcm",

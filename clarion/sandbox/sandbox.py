@@ -19,6 +19,7 @@ from clarion.sandbox.faults import BadRule, Dead, Rule, parse_rule
 from clarion.sandbox.fcm import Fcm
 from clarion.sandbox.front import Listener
 from clarion.sandbox.hms import Hms
+from clarion.sandbox.honor import Honor
 from clarion.sandbox.log import RequestLog
 from clarion.sandbox.oauth import OAuth
 from clarion.sandbox.oppo import Oppo
@@ -81,6 +82,7 @@ class Sandbox:
                 Xiaomi(self.shared),
                 Oppo(self.shared),
                 Vivo(self.shared),
+                Honor(self.shared),
             )
         }
         self.listeners = self._listeners()

@@ -56,6 +56,8 @@ class Settings:
     vivo_saves_daily: int = 0  # contents saved for lists in a day
     vivo_review: bool = False  # the app is under review: test messages only
     vivo_text_rule: bool = False  # texts that look like a test are refused
+    honor_token_seconds: int = 3_600
+    honor_requests_per_second: int = 0
     hms_urgency: bool = False  # the app has the right to urgency HIGH
     decrypt: float = 1.0  # share of the Web Push registrations whose messages are decrypted
 

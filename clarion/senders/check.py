@@ -11,7 +11,7 @@ from typing import Final
 
 from clarion.errors import BadSpec
 from clarion.model.message import Message, PushType
-from clarion.senders import apns_payload, fcm_payload, hms_payload, oppo, vivo, webpush_payload, xiaomi
+from clarion.senders import apns_payload, fcm_payload, hms_payload, honor, oppo, vivo, webpush_payload, xiaomi
 from clarion.senders.sender import PushFacts
 
 # The longest key that a push can have: what fits with it fits with its own.
@@ -71,6 +71,11 @@ def _vivo(message: Message, now: float) -> list[str]:
     return vivo.warnings(message)
 
 
+def _honor(message: Message, now: float) -> list[str]:
+    honor.contents(_ANY_PUSH, message, None)
+    return honor.warnings(message)
+
+
 _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "apns": _apns,
     "fcm": _fcm,
@@ -79,4 +84,5 @@ _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "xiaomi": _xiaomi,
     "oppo": _oppo,
     "vivo": _vivo,
+    "honor": _honor,
 }

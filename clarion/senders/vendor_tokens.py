@@ -1,6 +1,7 @@
 """Authorization strings of the vendors whose requests show one: made here, shared as tokens.py says.
 
     HMS v1, v2   access token, OAuth 2 client credentials; an hour
+    Honor        likewise
     HMS v3       JWT signed with PS256, sent as it is; an hour
     OPPO         auth_token for a SHA-256 signature; 24 hours
     vivo         authToken for an MD5 signature; 24 hours
@@ -26,8 +27,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from clarion.clock import Clock
 from clarion.errors import CredentialBlocked, SenderError
+from clarion.senders import hms_answers, honor_answers
 from clarion.senders.answers import parse_object
-from clarion.senders.hms_answers import token_answer
 from clarion.senders.link import Surroundings
 from clarion.senders.tokens import OAUTH_TIMEOUT, SharedAuthorization, share_in
 from clarion.store.base64url import encode_base64url
@@ -54,6 +55,15 @@ def shared(around: Surroundings, credential: Credential, mint: Mint, renew: floa
 
 def hms_oauth_mint(secret: Mapping[str, Any], url: str, tls: ssl.SSLContext) -> Mint:
     """Fetches access tokens for a client id and its secret."""
+    return _oauth_mint(secret, url, tls, hms_answers.token_answer)
+
+
+def honor_mint(secret: Mapping[str, Any], url: str, tls: ssl.SSLContext) -> Mint:
+    """Fetches access tokens for a client id and its secret."""
+    return _oauth_mint(secret, url, tls, honor_answers.token_answer)
+
+
+def _oauth_mint(secret: Mapping[str, Any], url: str, tls: ssl.SSLContext, read: Read) -> Mint:
     form = {
         "grant_type": "client_credentials",
         "client_id": secret["client_id"],
@@ -61,7 +71,7 @@ def hms_oauth_mint(secret: Mapping[str, Any], url: str, tls: ssl.SSLContext) -> 
     }
 
     async def mint() -> tuple[str, float]:
-        return await _fetch(url, tls, urlencode(form).encode(), FORM, token_answer)
+        return await _fetch(url, tls, urlencode(form).encode(), FORM, read)
 
     return mint
 

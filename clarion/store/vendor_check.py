@@ -90,13 +90,30 @@ def vivo(app_id: str, app_key: str, app_secret: str) -> Checked:
     return Checked({"app_id": app_id, "app_key": app_key, "app_secret": secret}, topics=(app_id,))
 
 
+def honor(app_id: str, client_id: str, client_secret: str, *, token_url: str | None = None) -> Checked:
+    """Honor: the app's id, a number, with client id and client secret."""
+    _match(_NUMBER, app_id, "Honor: the app id", "a number, as the console shows it")
+    _match(_WORD, client_id, "Honor: the client id", "one word, as the console shows it")
+    secret = {"client_id": client_id, "client_secret": _secret(client_secret, "Honor: the client secret")}
+    if token_url:
+        secret["token_url"] = check_url(token_url, "Honor: the token URL")
+    return Checked({"app_id": app_id, **secret}, topics=(app_id,))
+
+
 Check = Callable[..., Checked]
-CHECKS: Final[dict[str, Check]] = {"hms": hms, "xiaomi": xiaomi, "oppo": oppo, "vivo": vivo}
+CHECKS: Final[dict[str, Check]] = {
+    "hms": hms,
+    "xiaomi": xiaomi,
+    "oppo": oppo,
+    "vivo": vivo,
+    "honor": honor,
+}
 ABOUT: Final = {
     "hms": "Huawei: app_id and client_secret (with project_id: v2), or a service account's key file (v3).",
     "xiaomi": "Xiaomi: package and app_secret.",
     "oppo": "OPPO: app_key and master_secret.",
     "vivo": "vivo: app_id, app_key and app_secret.",
+    "honor": "Honor: app_id, client_id and client_secret.",
 }
 """What stands in the file of each one that we can send to."""
 VENDORS: Final = tuple(ABOUT)

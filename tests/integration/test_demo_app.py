@@ -20,7 +20,7 @@ SEAL = Seal.load(Seal.new_key())
 
 def sandbox_ports(fcm: int = 4443) -> dict[str, int]:
     """Where a sandbox listens."""
-    return {"fcm": fcm, "hms": 4451, "xiaomi": 4452, "oppo": 4453, "vivo": 4454}
+    return {"fcm": fcm, "hms": 4451, "xiaomi": 4452, "oppo": 4453, "vivo": 4454, "honor": 4455}
 
 
 @pytest.fixture

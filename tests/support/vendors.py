@@ -21,6 +21,7 @@ CHECKS: dict[str, Callable[..., Checked]] = {
     "xiaomi": vendor_check.xiaomi,
     "oppo": vendor_check.oppo,
     "vivo": vendor_check.vivo,
+    "honor": vendor_check.honor,
 }
 PROVIDERS = tuple(CHECKS)
 FORM = "application/x-www-form-urlencoded"
@@ -34,6 +35,8 @@ def registrations(provider: str, count: int, first: int = 0) -> list[str]:
         return [f"OPPO_CN_{number:032x}" for number in numbers]
     if provider == "xiaomi":
         return [f"{number:032d}+aZ/{'m' * 24}==" for number in numbers]
+    if provider == "honor":
+        return [f"{number:020d}-BAEN_{'r' * 60}" for number in numbers]
     if provider == "vivo":
         return [f"{number:023d}" for number in numbers]
     return [f"IQAAAA{number:024d}{'h' * 90}" for number in numbers]

@@ -10,17 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarion.senders import oppo_answers, vivo_answers
+from clarion.senders import honor_answers, oppo_answers, vivo_answers
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 
 Read = Callable[[int, bytes], tuple[Outcome, dict[str, Outcome]]]
 READERS: dict[str, Read] = {
     "oppo": oppo_answers.read,
     "vivo": vivo_answers.read,
+    "honor": honor_answers.read,
 }
 TABLES: dict[str, Mapping[Any, Outcome]] = {
     "oppo": oppo_answers.TABLE,
     "vivo": vivo_answers.TABLE,
+    "honor": honor_answers.TABLE,
 }
 
 # What the sheets say in the words of their columns: what is done with the delivery.
@@ -57,6 +59,13 @@ SHEETS: dict[str, dict[str, tuple[Any, ...]]] = {
         "busy": (10071, 10072, 10250),
         "message": (10085, 10096, 10097, 10104),
         "dead?": (10054, 10302),
+    },
+    "honor": {
+        "message": (400, 413),
+        "token": (401,),
+        "config": (403, 404, 405),
+        "busy": (429,),
+        "server": (500, 502, 503, 504),
     },
 }
 CODES = [
@@ -189,3 +198,53 @@ def test_a_saved_content_without_a_number_is_none() -> None:
         assert isinstance(outcome, Outcome)
         assert (outcome.kind, outcome.maybe) == (OutcomeKind.UNAVAILABLE, False)
     assert vivo_answers.read_task(200, b'{"result":0,"taskId":"7"}') == "7"
+
+
+def honor(code: Any, data: Any, status: int = 200) -> tuple[str, OutcomeKind, dict[str, str]]:
+    """What an answer of Honor means."""
+    body = orjson.dumps({"code": code, "message": "words", "data": data})
+    outcome, others = honor_answers.read(status, body)
+    return outcome.reason, outcome.kind, {name: one.reason for name, one in others.items()}
+
+
+@pytest.mark.parametrize("code", [200, 0, 12_200_000, 80_000_000, "200", "80000000"])
+def test_a_yes_of_honor_says_so(code: int | str) -> None:
+    """Every code that integrators take for a success, with a result that is one; else nobody knows."""
+    yes: Any = ("", OutcomeKind.ACCEPTED, {})
+    unknown: Any = ("honor:BAD_ANSWER", OutcomeKind.UNAVAILABLE, {})
+    nothing: tuple[Any, ...] = (None, {}, [], "ok", {"sendResult": "true"}, {"requestId": ""})
+
+    assert honor(code, {"sendResult": True, "requestId": "1", "failTokens": [], "expireTokens": None}) == yes
+    assert honor(code, {"requestId": "1"}) == yes
+    for data in nothing:
+        assert honor(code, data) == unknown
+
+
+def test_lists_of_honor() -> None:
+    """Expired ones end, failed ones go again; a result that is false leaves the others in doubt."""
+    lists = {"failTokens": ["a", "b"], "expireTokens": ["b", "c"]}
+    named = {"a": "honor:failTokens", "b": "honor:expireTokens", "c": "honor:expireTokens"}
+
+    assert honor(200, {"sendResult": True, **lists}) == ("", OutcomeKind.ACCEPTED, named)
+    assert honor(200, {"sendResult": False, **lists}) == ("honor:sendResult", OutcomeKind.UNAVAILABLE, named)
+    assert honor_answers.NOT_SENT.maybe
+    assert (honor_answers.FAILED.maybe, honor_answers.FAILED.retire) == (False, False)
+    assert honor_answers.EXPIRED.retire
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found"),
+    [
+        (200, b'{"access_token":"t","expires_in":3600,"token_type":"Bearer"}', ("t", 3_600.0)),
+        (200, b'{"access_token":"t"}', ("t", 3_600.0)),
+        (200, b'{"access_token":""}', None),
+        (401, b'{"error":"invalid_client"}', "honor:oauth_401"),
+        (400, b'{"code":"10001","message":"words"}', "honor:oauth_400"),
+        (403, b"<html>a gateway</html>", None),
+        (429, b'{"error":"slow down"}', None),
+        (500, b'{"error":"words"}', None),
+    ],
+)
+def test_the_token_endpoint_of_honor(status: int, body: bytes, found: Any) -> None:
+    """A refusal blocks; anything else may pass."""
+    assert honor_answers.token_answer(status, body) == found

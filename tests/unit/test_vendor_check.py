@@ -16,12 +16,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "xiaomi": {"package": "com.example.app", "app_secret": SECRET},
     "oppo": {"app_key": "a1b2c3", "master_secret": SECRET},
     "vivo": {"app_id": "10004", "app_key": "a1b2c3", "app_secret": SECRET},
+    "honor": {"app_id": "104", "client_id": "c1", "client_secret": SECRET},
 }
 SECRETS = {
     "hms": "client_secret",
     "xiaomi": "app_secret",
     "oppo": "master_secret",
     "vivo": "app_secret",
+    "honor": "client_secret",
 }
 
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from clarion.senders import apns_answers, fcm_answers, hms_answers, oppo_answers, vivo_answers, xiaomi_answers
+from clarion.senders import (
+    apns_answers,
+    fcm_answers,
+    hms_answers,
+    honor_answers,
+    oppo_answers,
+    vivo_answers,
+    xiaomi_answers,
+)
 from clarion.senders.outcome import WRONG_DEVICE
 
 
@@ -16,6 +24,7 @@ def test_the_reasons_watched_are_those_of_the_tables() -> None:
         xiaomi_answers.TABLE,
         oppo_answers.TABLE,
         vivo_answers.TABLE,
+        honor_answers.TABLE,
         vivo_answers.USERS,
     )
     outcomes = [*(one for table in tables for one in table.values()), fcm_answers.INVALID_TOKEN]
