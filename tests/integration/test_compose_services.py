@@ -149,7 +149,8 @@ async def test_the_services_as_they_are_written(empty_database_url: str, tmp_pat
             origins = [f"https://127.0.0.1:{port}" for port in sandbox.ports["webpush"]]
             devices.write(file, PHONES, origins, dead=0.0)
             async with compose.up() as running:
-                await asyncio.gather(*(compose.healthy(name) for name in running))
+                for name in running:  # a check is a process, too: all at once would slow down what starts
+                    await compose.healthy(name)
                 await compose.done("control", "clarion", "devices", "import", "demo", str(file))
                 for priority in ("normal", "high"):
                     spec = tmp_path / f"{priority}.yaml"
