@@ -166,6 +166,12 @@ class HonorOptions(Model):
     notification: dict[str, Any] = {}  # laid over android.notification
 
 
+class MeizuOptions(Model):
+    """What only Meizu understands; `message` is spelled as in its own reference."""
+
+    message: dict[str, Any] = {}  # laid over messageJson
+
+
 class Message(Model):
     """Content of a push. `texts` is keyed by a BCP 47 language tag, or `default`.
 
@@ -192,6 +198,7 @@ class Message(Model):
     oppo: OppoOptions = OppoOptions()
     vivo: VivoOptions = VivoOptions()
     honor: HonorOptions = HonorOptions()
+    meizu: MeizuOptions = MeizuOptions()
 
     @field_validator("collapse")
     @classmethod

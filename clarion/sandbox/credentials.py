@@ -126,6 +126,10 @@ def _honor() -> dict[str, Any]:
     return {"app_id": APP_ID, "client_id": os.urandom(16).hex(), "client_secret": os.urandom(16).hex()}
 
 
+def _meizu() -> dict[str, Any]:
+    return {"app_id": APP_ID, "app_secret": os.urandom(16).hex()}
+
+
 def _hms_v3() -> dict[str, Any]:
     account = _service_account()
     return {
@@ -146,6 +150,7 @@ _VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "oppo": _oppo,
     "vivo": _vivo,
     "honor": _honor,
+    "meizu": _meizu,
 }
 
 

@@ -21,6 +21,7 @@ from clarion.sandbox.front import Listener
 from clarion.sandbox.hms import Hms
 from clarion.sandbox.honor import Honor
 from clarion.sandbox.log import RequestLog
+from clarion.sandbox.meizu import Meizu
 from clarion.sandbox.oauth import OAuth
 from clarion.sandbox.oppo import Oppo
 from clarion.sandbox.service import Service, Settings, Shared, Talk
@@ -83,6 +84,7 @@ class Sandbox:
                 Oppo(self.shared),
                 Vivo(self.shared),
                 Honor(self.shared),
+                Meizu(self.shared),
             )
         }
         self.listeners = self._listeners()

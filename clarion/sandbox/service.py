@@ -58,6 +58,9 @@ class Settings:
     vivo_text_rule: bool = False  # texts that look like a test are refused
     honor_token_seconds: int = 3_600
     honor_requests_per_second: int = 0
+    meizu_requests_per_second: int = 0
+    meizu_daily: int = 0  # public messages in a day
+    meizu_value_by_target: bool = False  # registration → code, not code → registrations
     hms_urgency: bool = False  # the app has the right to urgency HIGH
     decrypt: float = 1.0  # share of the Web Push registrations whose messages are decrypted
 

@@ -11,7 +11,17 @@ from typing import Final
 
 from clarion.errors import BadSpec
 from clarion.model.message import Message, PushType
-from clarion.senders import apns_payload, fcm_payload, hms_payload, honor, oppo, vivo, webpush_payload, xiaomi
+from clarion.senders import (
+    apns_payload,
+    fcm_payload,
+    hms_payload,
+    honor,
+    meizu,
+    oppo,
+    vivo,
+    webpush_payload,
+    xiaomi,
+)
 from clarion.senders.sender import PushFacts
 
 # The longest key that a push can have: what fits with it fits with its own.
@@ -76,6 +86,11 @@ def _honor(message: Message, now: float) -> list[str]:
     return honor.warnings(message)
 
 
+def _meizu(message: Message, now: float) -> list[str]:
+    meizu.contents(_ANY_PUSH, message, None)
+    return meizu.warnings(message)
+
+
 _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "apns": _apns,
     "fcm": _fcm,
@@ -85,4 +100,5 @@ _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "oppo": _oppo,
     "vivo": _vivo,
     "honor": _honor,
+    "meizu": _meizu,
 }

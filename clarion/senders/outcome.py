@@ -58,4 +58,6 @@ WRONG_DEVICE = (
     "xiaomi:20301",
     "vivo:10054",
     "vivo:10302",
+    "meizu:110002",
+    "meizu:110003",
 )

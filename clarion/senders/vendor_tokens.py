@@ -6,9 +6,9 @@
     OPPO         auth_token for a SHA-256 signature; 24 hours
     vivo         authToken for an MD5 signature; 24 hours
 
-Xiaomi shows its secret and has nothing to be renewed. Signatures are made over the very texts that are sent,
-with a time that must lie within ten minutes of the vendor's clock: a machine whose clock is off is told so
-by the reason of the refusal.
+Xiaomi shows its secret and Meizu signs each request: they have nothing to be renewed. Signatures are made
+over the very texts that are sent, with a time that must lie within ten minutes of the vendor's clock: a
+machine whose clock is off is told so by the reason of the refusal.
 """
 
 from __future__ import annotations

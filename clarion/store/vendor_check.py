@@ -100,6 +100,14 @@ def honor(app_id: str, client_id: str, client_secret: str, *, token_url: str | N
     return Checked({"app_id": app_id, **secret}, topics=(app_id,))
 
 
+def meizu(app_id: str, app_secret: str) -> Checked:
+    """Meizu: the app's id, a number, and its AppSecret."""
+    _match(_NUMBER, app_id, "Meizu: the app id", "a number, as the console shows it")
+    return Checked(
+        {"app_id": app_id, "app_secret": _secret(app_secret, "Meizu: the AppSecret")}, topics=(app_id,)
+    )
+
+
 Check = Callable[..., Checked]
 CHECKS: Final[dict[str, Check]] = {
     "hms": hms,
@@ -107,6 +115,7 @@ CHECKS: Final[dict[str, Check]] = {
     "oppo": oppo,
     "vivo": vivo,
     "honor": honor,
+    "meizu": meizu,
 }
 ABOUT: Final = {
     "hms": "Huawei: app_id and client_secret (with project_id: v2), or a service account's key file (v3).",
@@ -114,6 +123,7 @@ ABOUT: Final = {
     "oppo": "OPPO: app_key and master_secret.",
     "vivo": "vivo: app_id, app_key and app_secret.",
     "honor": "Honor: app_id, client_id and client_secret.",
+    "meizu": "Meizu: app_id and app_secret.",
 }
 """What stands in the file of each one that we can send to."""
 VENDORS: Final = tuple(ABOUT)

@@ -578,7 +578,19 @@ async def test_as_a_program(sandbox: Sandbox, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     await asyncio.wait_for(process.wait(), 10)
 
-    assert set(ready) == {"apns", "fcm", "webpush", "hms", "xiaomi", "oppo", "vivo", "honor", "control", "ca"}
+    assert set(ready) == {
+        "apns",
+        "fcm",
+        "webpush",
+        "hms",
+        "xiaomi",
+        "oppo",
+        "vivo",
+        "honor",
+        "meizu",
+        "control",
+        "ca",
+    }
     assert answer.json() == {"reason": "MissingProviderToken"}
     assert code == 0
     assert [json.loads(line)["status"] for line in lines] == [403]

@@ -22,6 +22,7 @@ CHECKS: dict[str, Callable[..., Checked]] = {
     "oppo": vendor_check.oppo,
     "vivo": vendor_check.vivo,
     "honor": vendor_check.honor,
+    "meizu": vendor_check.meizu,
 }
 PROVIDERS = tuple(CHECKS)
 FORM = "application/x-www-form-urlencoded"
@@ -35,6 +36,8 @@ def registrations(provider: str, count: int, first: int = 0) -> list[str]:
         return [f"OPPO_CN_{number:032x}" for number in numbers]
     if provider == "xiaomi":
         return [f"{number:032d}+aZ/{'m' * 24}==" for number in numbers]
+    if provider == "meizu":
+        return [f"S5Q{number:029d}" for number in numbers]
     if provider == "honor":
         return [f"{number:020d}-BAEN_{'r' * 60}" for number in numbers]
     if provider == "vivo":

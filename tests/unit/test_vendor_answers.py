@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarion.senders import honor_answers, oppo_answers, vivo_answers
+from clarion.senders import honor_answers, meizu, meizu_answers, oppo_answers, vivo_answers
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 
 Read = Callable[[int, bytes], tuple[Outcome, dict[str, Outcome]]]
@@ -18,11 +18,13 @@ READERS: dict[str, Read] = {
     "oppo": oppo_answers.read,
     "vivo": vivo_answers.read,
     "honor": honor_answers.read,
+    "meizu": meizu_answers.read,
 }
 TABLES: dict[str, Mapping[Any, Outcome]] = {
     "oppo": oppo_answers.TABLE,
     "vivo": vivo_answers.TABLE,
     "honor": honor_answers.TABLE,
+    "meizu": meizu_answers.TABLE,
 }
 
 # What the sheets say in the words of their columns: what is done with the delivery.
@@ -66,6 +68,14 @@ SHEETS: dict[str, dict[str, tuple[Any, ...]]] = {
         "config": (403, 404, 405),
         "busy": (429,),
         "server": (500, 502, 503, 504),
+    },
+    "meizu": {
+        "server": ("500", "1001"),
+        "busy": ("1003", "110010"),
+        "message": ("1005", "110004", "110032", "110051", "110053"),
+        "config": ("1006", "110000", "110001", "110009", "110031", "110033"),
+        "dead?": ("110002", "110003"),
+        "tomorrow": ("110019",),
     },
 }
 CODES = [
@@ -141,7 +151,7 @@ def test_no_other_status_is_a_yes(provider: str, status: int, body: bytes) -> No
 def test_a_yes_with_another_status_is_none(provider: str) -> None:
     """A code of success under a 5xx or a 3xx."""
     for status in (204, 302, 500, 503):
-        outcome, _ = READERS[provider](status, written(provider, 0))
+        outcome, _ = READERS[provider](status, written(provider, "200" if provider == "meizu" else 0))
 
         assert outcome.kind in (OutcomeKind.UNAVAILABLE, OutcomeKind.THROTTLED)
 
@@ -248,3 +258,40 @@ def test_lists_of_honor() -> None:
 def test_the_token_endpoint_of_honor(status: int, body: bytes, found: Any) -> None:
     """A refusal blocks; anything else may pass."""
     assert honor_answers.token_answer(status, body) == found
+
+
+@pytest.mark.parametrize("by_target", [False, True])
+def test_refusals_in_a_yes_of_meizu(by_target: bool) -> None:
+    """The map of codes either way round; 520 was sent; 110010 is not about speed here; unknown ones stay."""
+    codes = (201, 501, 513, 519, 520, 110002, 110003, 110005, 110010, 110011, 999999)
+    value: Any = {str(code): [f"t{code}", f"u{code}"] for code in codes}
+    if by_target:
+        value = {f"{letter}{code}": code for code in codes for letter in "tu"}
+    body = orjson.dumps({"code": "200", "message": "", "value": value, "msgId": "1"})
+    outcome, named = meizu_answers.read(200, body)
+    found = {code: named[f"t{code}"] for code in codes}
+
+    assert outcome is ACCEPTED
+    assert len(named) == 2 * len(codes)
+    assert found[520] is ACCEPTED
+    assert {code for code, one in found.items() if one.retire} == {110002, 110003, 110005}
+    assert {code for code, one in found.items() if one.kind is OutcomeKind.UNAVAILABLE} == {501, 513, 519}
+    refused = {code for code, one in found.items() if one.kind is OutcomeKind.REJECTED and not one.retire}
+    assert refused == {201, 110010, 110011, 999999}
+    assert not any(one.suspect or one.maybe for one in found.values())
+
+
+@pytest.mark.parametrize("value", ["", None, [], 7, {"x": {}}, {"t": "words"}])
+def test_a_strange_value_of_meizu_names_nobody(value: Any) -> None:
+    """The request was taken; what is no map of codes says nothing."""
+    outcome, named = meizu_answers.read(200, orjson.dumps({"code": "200", "value": value, "msgId": "1"}))
+
+    assert (outcome, named) == (ACCEPTED, {})
+
+
+def test_the_signature_of_meizu() -> None:
+    """The sheet's rule by hand: sorted, without separators, raw values, the secret behind; in lower case."""
+    form = {"pushIds": "a,b", "appId": "1", "messageJson": '{"x":"字 &"}'}
+
+    # md5sum of: appId=1messageJson={"x":"字 &"}pushIds=a,bs3cr3t
+    assert meizu.signature(form, "s3cr3t") == "8695754d7da3d139be085fec296e2d5f"

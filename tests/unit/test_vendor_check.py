@@ -17,6 +17,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "oppo": {"app_key": "a1b2c3", "master_secret": SECRET},
     "vivo": {"app_id": "10004", "app_key": "a1b2c3", "app_secret": SECRET},
     "honor": {"app_id": "104", "client_id": "c1", "client_secret": SECRET},
+    "meizu": {"app_id": "110000", "app_secret": SECRET},
 }
 SECRETS = {
     "hms": "client_secret",
@@ -24,6 +25,7 @@ SECRETS = {
     "oppo": "master_secret",
     "vivo": "app_secret",
     "honor": "client_secret",
+    "meizu": "app_secret",
 }
 
 

@@ -7,6 +7,7 @@ from clarion.senders import (
     fcm_answers,
     hms_answers,
     honor_answers,
+    meizu_answers,
     oppo_answers,
     vivo_answers,
     xiaomi_answers,
@@ -25,6 +26,8 @@ def test_the_reasons_watched_are_those_of_the_tables() -> None:
         oppo_answers.TABLE,
         vivo_answers.TABLE,
         honor_answers.TABLE,
+        meizu_answers.TABLE,
+        meizu_answers.TARGETS,
         vivo_answers.USERS,
     )
     outcomes = [*(one for table in tables for one in table.values()), fcm_answers.INVALID_TOKEN]
