@@ -42,6 +42,9 @@ class Sends(Protocol):
     ) -> AttemptResult:
         """One attempt at one batch."""
 
+    async def resumed(self, push_no: int, *, beat: Callable[[], None], stop: Stop) -> bool:
+        """Stand by while the push is paused: whether it goes on, soon enough to be waited for."""
+
 
 class Pulse:
     """When the work last moved. A heartbeat without a pulse would keep a stalled attempt alive."""
@@ -128,10 +131,16 @@ class Sending:
             if time.monotonic() >= ends:
                 return SendResult(why="more")
             why = await self._attempt(input, batch, stop, pulse)
+            while why == "held" and time.monotonic() < ends and await self._resumed(input, stop, pulse):
+                why = await self._attempt(input, batch, stop, pulse)
             if why not in GO_ON:
                 return SendResult(why=why)
             result = why if result == "done" else result
         return SendResult(why=result)
+
+    async def _resumed(self, input: SendInput, stop: Stop, pulse: Pulse) -> bool:
+        """A pause soon over costs no hop of Temporal's: the batch is given back, its place kept."""
+        return await self._process.resumed(input.push_no, beat=pulse.beat, stop=stop)
 
     async def _attempt(self, input: SendInput, batch: int, stop: Stop, pulse: Pulse) -> str:
         if stop.reason is not None:

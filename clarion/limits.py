@@ -23,6 +23,9 @@ LEASE_MARGIN: Final = 4.0  # lease = request timeout + this
 
 # One attempt at a batch.
 ATTEMPT_SECONDS: Final = 60.0  # then it returns `more`
+STAND_BY_SECONDS: Final = 30.0  # held, it keeps its place so long: resume is obeyed without Temporal's hops
+STAND_BY_EVERY: Final = 0.5  # and looks whether the hold is over so often
+STAND_BY_MOST: Final = 32  # attempts of one process at once: the places of others are not theirs
 HEARTBEAT_TIMEOUT: Final = 3.0
 HEARTBEAT_EVERY: Final = 1.0
 STALL_SECONDS: Final = 20.0  # no answer, commit, database retry or named wait for so long: stop the heartbeat
@@ -63,7 +66,7 @@ WORKFLOW_TASK_TIMEOUT: Final = 3.0
 STICKY_TIMEOUT: Final = 2.0
 OPS_TIMEOUT: Final = 4.0
 BULK_TIMEOUT: Final = 600.0
-SEND_TIMEOUT: Final = 90.0
+SEND_TIMEOUT: Final = 180.0  # an attempt, standing by, another attempt, and what is on the wire then
 DRAIN_SECONDS: Final = 20.0  # before continue-as-new: wait so long for live batches, then cancel them
 GRACEFUL_SHUTDOWN: Final = 20.0
 EXIT_SECONDS: Final = 25.0  # after SIGTERM a process is gone, whatever it still waits for

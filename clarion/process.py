@@ -16,9 +16,10 @@ from uuid import uuid4
 
 from opentelemetry import trace
 
-from clarion import attempt
+from clarion import attempt, limits
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadCredential, BadInput, CommandRefused, NotFound, StoreFull
+from clarion.model.ledger import Hold
 from clarion.model.message import Message
 from clarion.senders.outcome import Outcome, OutcomeKind, Scope
 from clarion.senders.sender import PushFacts, Sender
@@ -178,6 +179,7 @@ class SenderProcess:
         self._pushes: dict[int, PushDesk] = {}
         self._lanes: dict[tuple[int, int], LaneDesk] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._standing_by = 0  # attempts that wait for the end of a pause
         self._full: set[int] = set()  # pushes that are being paused because the store is full
         db.when_full = self._store_full
 
@@ -196,6 +198,33 @@ class SenderProcess:
                 {"clarion.push_no": push_no, "clarion.batch": batch, "clarion.why": result.why}
             )
         return result
+
+    async def resumed(self, push_no: int, *, beat: Callable[[], None], stop: attempt.Stop) -> bool:
+        """Stand by while a push is paused, with nothing claimed and no batch taken: whether it goes on.
+
+        False: it drains or closes, is paused for longer than `limits.STAND_BY_SECONDS`, `stop` was set, or
+        too many stand by already. Nothing hangs on the answer: the ledger says the rest at the next TAKE.
+        """
+        if self._standing_by >= limits.STAND_BY_MOST:
+            return False
+        self._standing_by += 1
+        try:
+            return await self._stand_by(push_no, beat, stop)
+        finally:
+            self._standing_by -= 1
+
+    async def _stand_by(self, push_no: int, beat: Callable[[], None], stop: attempt.Stop) -> bool:
+        stopped = asyncio.Event()
+        stop.when_set(stopped.set)
+        ends = self.clock.monotonic() + limits.STAND_BY_SECONDS
+        while (hold := await self.db.persist(lambda: pushes.hold_of(self.db, push_no))) == Hold.PAUSED:
+            beat()
+            if stopped.is_set() or self.clock.monotonic() >= ends:
+                return False
+            with suppress(TimeoutError):
+                async with asyncio.timeout(limits.STAND_BY_EVERY):
+                    await stopped.wait()
+        return hold == Hold.NONE and not stopped.is_set()
 
     async def push(self, push_no: int) -> PushDesk:
         """The push's desk; facts that never change are read once."""

@@ -494,6 +494,14 @@ async def is_closing(db: Database, push_no: int) -> bool:
     return hold == Hold.CLOSING
 
 
+async def hold_of(db: Database, push_no: int) -> Hold:
+    """Its control row's word. Raises NotFound."""
+    hold: int | None = await db.fetchval(SQL.hold, push_no)
+    if hold is None:
+        raise NotFound(f"no push with the number {push_no}")
+    return Hold(hold)
+
+
 async def is_held(db: Database, push_no: int) -> bool:
     """Whether somebody has held it back already: paused, draining or closing."""
     hold: int | None = await db.fetchval(SQL.hold, push_no)

@@ -53,6 +53,10 @@ class Slow:
         self.drained = True
         return AttemptResult("stopped")
 
+    async def resumed(self, push_no: int, *, beat: Callable[[], None], stop: Stop) -> bool:
+        """Nobody pauses it."""
+        return False
+
 
 @pytest.mark.parametrize(
     ("details", "ending"),
@@ -116,17 +120,21 @@ async def test_heartbeats_stop_when_nothing_moves(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_a_list_goes_on_over_what_is_done_and_stops_at_a_hold() -> None:
-    """The first result that is not `done` is the list's; a held push ends it at once."""
+    """The first result that is not `done` is the list's; a long pause ends it, a short one does not."""
 
     class Scripted:
         def __init__(self, *whys: str) -> None:
             self.whys, self.asked = list(whys), 0
+            self.holds = [True, False]  # the first pause is soon over, the next one is not
 
         async def send(
             self, push_no: int, batch: int, *, lease: float, beat: Callable[[], None], stop: Stop
         ) -> AttemptResult:
             self.asked += 1
             return AttemptResult(self.whys.pop(0))
+
+        async def resumed(self, push_no: int, *, beat: Callable[[], None], stop: Stop) -> bool:
+            return self.holds.pop(0)
 
     async def ends(*whys: str) -> tuple[str, int]:
         process = Scripted(*whys)
@@ -136,7 +144,8 @@ async def test_a_list_goes_on_over_what_is_done_and_stops_at_a_hold() -> None:
 
     assert await ends("done", "done") == ("done", 2)
     assert await ends("done", "leased", "done") == ("leased", 3)
-    assert await ends("done", "hold", "done") == ("held", 2)
+    assert await ends("done", "hold", "hold", "done") == ("held", 3)
+    assert await ends("hold", "done", "hold", "done") == ("held", 3)
     assert await ends("blocked", "done") == ("blocked", 1)
     assert await ends("more", "done") == ("more", 1)
 

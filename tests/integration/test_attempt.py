@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from clarion import limits
 from clarion.attempt import AttemptResult, Stop
 from clarion.model.message import Message, Text
 from clarion.process import SenderProcess
@@ -166,6 +167,45 @@ async def test_pause_is_obeyed_within_the_gate(db: Database) -> None:
     assert max(sent.at for sent in bench.sender.sent) - paused_at < 1.5
     again = await attempt(bench.process, push_no, batch)
     assert again.why == "hold"
+
+
+async def test_an_attempt_stands_by_while_its_push_is_paused(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds nothing meanwhile. Resumed it is told so; closed, stopped or paused for long it gives up."""
+    bench = await Bench.make(db, 10)
+    push_no, (batch,) = await bench.push()
+
+    async def say(what: str, **args: str) -> None:
+        await pushes.command(db, push_no, uuid4(), "test", what, args)
+
+    def standing(stop: Stop) -> asyncio.Task[bool]:
+        return asyncio.create_task(bench.process.resumed(push_no, beat=lambda: None, stop=stop))
+
+    await say("pause")
+    assert (await attempt(bench.process, push_no, batch)).why == "hold"
+    stop = Stop()
+    goes_on, stopped = standing(Stop()), standing(stop)
+    await asyncio.sleep(0.1)
+    assert not goes_on.done()
+    assert await db.fetchval("select count(*) from batch where lease_until > now() or claimed_to >= 0") == 0
+    stop.set("shutdown")
+    assert not await stopped
+    await say("resume")
+    assert await goes_on
+
+    await say("pause")
+    with monkeypatch.context() as patched:
+        patched.setattr(limits, "STAND_BY_SECONDS", 0.0)
+        assert not await standing(Stop())
+    with monkeypatch.context() as patched:
+        patched.setattr(limits, "STAND_BY_MOST", 0)
+        assert not await standing(Stop())
+    closing = standing(Stop())
+    await asyncio.sleep(0.1)
+    await say("close", verdict="cancelled")
+    assert not await closing
+    assert bench.sender.sent == []
 
 
 async def test_a_refused_credential_blocks_the_lane_and_burns_nothing(db: Database) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import ApplicationError
 
@@ -74,6 +75,10 @@ async def test_pause_is_obeyed_and_resume_goes_on_where_it_stood(engine: Engine)
     await push.handle.resume()
     await push.result()
     assert await push.counts() == {"audience": 2_000, "accepted": 2_000}
+    # The pause was short: the batches kept their places, and `resume` cost no child.
+    started = EventType.EVENT_TYPE_START_CHILD_WORKFLOW_EXECUTION_INITIATED
+    events = (await push.handle.workflow.fetch_history()).events
+    assert sum(event.event_type == started for event in events) == 2
 
 
 async def test_cancel_now_keeps_exact_results(engine: Engine) -> None:
