@@ -53,9 +53,11 @@ class _Open:
 class Housekeeping:
     """One round a minute, by whoever holds the lock."""
 
-    def __init__(self, db: Database, client: Client, *, retention_days: int = 30) -> None:
+    def __init__(
+        self, db: Database, client: Client, *, retention_days: int = 30, unused_days: int = 400
+    ) -> None:
         self._db, self._client = db, client
-        self._retention_days = retention_days
+        self._retention_days, self._unused_days = retention_days, unused_days
 
     async def run(self) -> None:
         """Keep house until cancelled, whatever fails."""
@@ -80,6 +82,9 @@ class Housekeeping:
                 await self.watch()
                 if dropped := await retention.drop_old(self._db, self._retention_days):
                     log.info("past retention", dropped=dropped)
+                contents, lists = await retention.drop_unused(self._db, self._unused_days)
+                if contents or lists:
+                    log.info("unused for long", contents=contents, lists=lists)
         return mine
 
     async def watch(self) -> list[str]:

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     data: Path | None = None
     home: Path | None = None
     retention_days: int = Field(default=30, ge=1, le=36_500)  # how long the rows of closed pushes are kept
+    unused_days: int = Field(default=400, ge=1, le=36_500)  # … and messages and lists that nobody uses
     metrics_port: int | None = None
     metrics_host: str = "127.0.0.1"
     temporal_address: str | None = Field(default=None, validation_alias="TEMPORAL_ADDRESS")

@@ -237,6 +237,12 @@ class Process:
         """As SIGTERM does."""
         self._stop.set()
 
+    def _housekeeping(self, db: Database, client: Client) -> Housekeeping:
+        settings = self._settings
+        return Housekeeping(
+            db, client, retention_days=settings.retention_days, unused_days=settings.unused_days
+        )
+
     async def _serve(self, client: Client, db: Database, number: int) -> None:
         process = await self._sender_process(db, number)
         workers = [self._worker(client, db, queue) for queue in self.queues]
@@ -244,7 +250,7 @@ class Process:
             workers.append(topic_worker(client, self._topics))
         self._spawn(self._say_seen(db, number))
         if names.BULK_QUEUE in self.queues:
-            self._spawn(Housekeeping(db, client, retention_days=self._settings.retention_days).run())
+            self._spawn(self._housekeeping(db, client).run())
             self._spawn(Backlog(db).run())
         if self._page is not None:
             self._spawn(self._page.delay.watch())

@@ -3,7 +3,8 @@ select count(*) from usr u join registration r on r.user_no = u.user_no and r.st
 where u.app_no = $1 and u.user_id = any($2::text[]);
 
 -- name: list_size
-select size from user_list where app_no = $1 and digest = $2;
+-- It is named by a push: that keeps it.
+update user_list set created_at = now() where app_no = $1 and digest = $2 returning size;
 
 -- name: guess_all
 explain (format json) select from registration r where r.app_no = $1 and r.status = 1;

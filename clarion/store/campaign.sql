@@ -7,7 +7,12 @@ select
 from campaign where campaign_id = $1
 
 -- name: look
--- What a start refers to. $1 app $2 digest of its content $3 the ids that its pushes will have
+-- What a start refers to; its content is kept for it. $1 app $2 digest of its content $3 the ids that its pushes
+-- will have
+with used as (
+  update content c set created_at = now() from app a
+  where a.name = $1 and c.app_no = a.app_no and c.digest = $2 and c.created_at < now() - interval '1 day'
+)
 select
   a.app_no, c.message,
   array(select push_id from push where push_id = any ($3::text[]) order by 1) as taken
@@ -18,7 +23,8 @@ where a.name = $1
 -- One campaign for an id, for ever: of concurrent openers one wins, all read the same.
 -- $1 campaign $2 app $3 spec $4 spec hash $5 pace $6 deadline $7 digest of its content $8 planned time $9 message
 with said as (
-  insert into content (app_no, digest, message) values ($2, $7, $9::jsonb) on conflict do nothing
+  insert into content (app_no, digest, message) values ($2, $7, $9::jsonb)
+  on conflict (app_no, digest) do update set created_at = now()
 )
 insert into campaign (campaign_id, app_no, spec, spec_hash, pace, deadline, content, next_at)
 values (

@@ -4,7 +4,11 @@
 select push_no from push where push_id = $1
 
 -- name: look
--- What a start refers to. $1 app $2 digest of its content $3 the push it retries
+-- What a start refers to; its content is kept for it. $1 app $2 digest of its content $3 the push it retries
+with used as (
+  update content c set created_at = now() from app a
+  where a.name = $1 and c.app_no = a.app_no and c.digest = $2 and c.created_at < now() - interval '1 day'
+)
 select a.app_no, c.message, p.push_no as retry_of, p.dedup_no, p.closed_at is not null as retry_is_closed
 from app a
 left join content c on c.app_no = a.app_no and c.digest = $2

@@ -11,12 +11,20 @@ from uuid import uuid4
 import pytest
 
 from activities.housekeeping import Housekeeping
+from clarion.errors import AlreadyExists
+from clarion.model.audience import Audience
+from clarion.model.message import Message
+from clarion.model.spec import CampaignSpec
+from clarion.store import campaign as campaigns
+from clarion.store import content as contents
 from clarion.store import push as pushes
 from clarion.store import report, retention, running
 from clarion.store.database import Database
 from clarion.store.ledger import Ledger
-from tests.support.ground import Ground
+from tests.support import ground as grounds
+from tests.support.ground import Ground, statement
 
+MESSAGE = Message.model_validate(grounds.MESSAGE)
 DAYS = 30
 LATER = datetime.now(UTC) + timedelta(days=DAYS + 2)
 
@@ -56,6 +64,7 @@ async def test_a_closed_day_goes_and_its_pushes_stay(db: Database) -> None:
 
     assert {name[:-9] for name in dropped} == {"batch", "delivery"}
     assert await parts(db) == set()
+    assert await db.fetchval("select count(*) from audience_range") == 0
     assert before.progress.audience == 5
     assert after.progress.model_copy(update={"at": before.progress.at}) == before.progress
     assert after.history == before.history
@@ -162,3 +171,120 @@ async def test_housekeeping_keeps_to_the_setting(db: Database) -> None:
     assert await Housekeeping(db, Mock(), retention_days=2).round()
     assert 3 not in await db.fetchval(days)
     assert {1, 0} <= set(await db.fetchval(days))
+
+
+# ── what campaigns were made of ───────────────────────────────────────────────────────────────────────────
+
+
+async def stored(db: Database) -> tuple[int, int, int]:
+    """How many messages, lists and members of lists there are."""
+    counts = [
+        await db.fetchval(f"select count(*) from {table}")
+        for table in ("content", "user_list", "user_list_member")
+    ]
+    return counts[0], counts[1], counts[2]
+
+
+async def campaign_to_a_list(ground: Ground, id: str, send_at: datetime | None = None) -> CampaignSpec:
+    """A campaign that names a stored message and a stored list; opened."""
+    spec = CampaignSpec(
+        app=ground.app,
+        content=await contents.store_message(ground.db, ground.app, MESSAGE),
+        audience=Audience(user_list=await contents.store_users(ground.db, ground.app, ["u1", "u2", "u3"])),
+        send_at=send_at,
+    )
+    assert await campaigns.open_campaign(ground.db, spec, id) == "new"
+    return spec
+
+
+async def test_what_an_open_campaign_needs_stays_and_goes_when_it_is_closed(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message and list, for as long as it waits; afterwards they go, and its id is still its own."""
+    monkeypatch.setattr(retention, "PIECE", 2)
+    ground = await Ground.lay(db, 3)
+    spec = await campaign_to_a_list(ground, "spring", send_at=datetime.now(UTC) + timedelta(days=700))
+    assert await retention.drop_unused(db, DAYS, now=LATER) == (0, 0)
+    await campaigns.command(db, "spring", uuid4(), "ann", "close", {"verdict": "cancelled"})
+    await campaigns.advance(db, "spring")
+    before = await stored(db)
+    dropped = await retention.drop_unused(db, DAYS, now=LATER)
+
+    assert (before, await stored(db)) == ((1, 1, 3), (0, 0, 0))
+    assert dropped == (1, 1)
+    assert await campaigns.open_campaign(db, spec, "spring") == "closed"
+    with pytest.raises(AlreadyExists, match="other content"):
+        await campaigns.open_campaign(db, spec.model_copy(update={"pace": 7.0}), "spring")
+    words = await db.fetch("select what from audit where campaign_id = 'spring'")
+    assert [word["what"] for word in words] == ["close"]
+    shown = await campaigns.progress(db, "spring")
+    assert (shown.status, shown.content) == ("cancelled", spec.content)
+
+
+async def test_what_an_open_push_needs_stays(db: Database) -> None:
+    """A list, until the push is closed: a range of it may be frozen any time. What it says lies beside it."""
+    ground = await Ground.lay(db, 3)
+    content = await contents.store_message(db, ground.app, MESSAGE)
+    users = await contents.store_users(db, ground.app, ["u1", "u2"])
+    push_no = await ground.open("sale", message=None, content=content, audience={"user_list": users})
+
+    assert await retention.drop_unused(db, DAYS, now=LATER) == (1, 0)
+    plan = await pushes.plan(db, push_no)
+    await pushes.freeze(db, push_no, plan.ranges - 1)
+    assert await pushes.message(db, push_no, 1) == MESSAGE
+    assert await db.fetchval("select count(*) from delivery where push_no = $1", push_no) == 2
+    await close(ground, push_no)
+    assert await retention.drop_unused(db, DAYS, now=LATER) == (0, 1)
+
+
+@pytest.mark.parametrize("use", ["stored again", "started", "edited"])
+async def test_what_is_used_again_is_as_young_as_new(db: Database, use: str) -> None:
+    """Stored again, named by a start or by an edit, a message and a list of last year are kept."""
+    ground = await Ground.lay(db, 3)
+    content = await contents.store_message(db, ground.app, MESSAGE)
+    users = await contents.store_users(db, ground.app, ["u1"])
+    for table in ("content", "user_list"):
+        await db.execute(f"update {table} set created_at = now() - interval '1 year'")
+    if use == "stored again":
+        assert await contents.store_message(db, ground.app, MESSAGE) == content
+        assert await contents.store_users(db, ground.app, ["u1"]) == users
+    elif use == "started":
+        push_no = await ground.frozen(message=None, content=content, audience={"user_list": users})
+        await close(ground, push_no)
+    else:
+        await contents.load_message(db, ground.app_no, content)
+        await contents.store_users(db, ground.app, ["u1"])
+
+    assert await retention.drop_unused(db, DAYS) == (0, 0)
+    assert await stored(db) == (1, 1, 1)
+
+
+async def test_a_list_half_gone_is_nobodys(db: Database) -> None:
+    """A process died in the middle: the same users stored now are a new list, the rest goes later."""
+    ground = await Ground.lay(db, 3)
+    users = await contents.store_users(db, ground.app, ["u1", "u2", "u3"])
+    await db.execute(retention.SQL.forget_lists, DAYS, LATER)
+    await db.fetchval(retention.SQL.empty_list, await db.fetchval("select list_no from user_list"), 2)
+    size = await contents.list_size(db, ground.app_no, users)
+    again = await contents.store_users(db, ground.app, ["u1", "u2", "u3"])
+
+    assert (size, again) == (None, users)
+    assert await stored(db) == (0, 2, 4)
+    assert await retention.drop_unused(db, DAYS) == (0, 1)
+    assert await stored(db) == (0, 1, 3)
+    assert await contents.list_size(db, ground.app_no, users) == 3
+
+
+async def test_a_start_meets_the_broom(db: Database) -> None:
+    """The message of last year is named while it is being swept away: the start waits, and is as if new."""
+    ground = await Ground.lay(db, 3)
+    content = await contents.store_message(db, ground.app, MESSAGE)
+    await db.execute("update content set created_at = now() - interval '1 year'")
+    spec = CampaignSpec(app=ground.app, content=content, audience=Audience(everybody=True))
+    async with db.transaction() as broom:
+        assert await broom.fetchval(retention.SQL.contents, DAYS, None) == 1
+        opening = asyncio.create_task(campaigns.open_campaign(db, spec, "spring"))
+        await statement(db, "campaign.look", waits=True)
+
+    assert await opening == "new"
+    assert await contents.load_message(db, ground.app_no, content) == MESSAGE
