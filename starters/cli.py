@@ -25,6 +25,7 @@ NOUNS: Final[tuple[str, ...]] = (
     "migrate",
     "apps",
     "credentials",
+    "providers",
     "devices",
     "users",
     "campaign",
