@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEVICES ?= 100000
+PROVIDERS ?= three
 DATA ?=
 SENDERS ?= 3
 
 .PHONY: help env test fast lint format demo dev histories schema lock secrets clean
 
 help:
-	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end"
+	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end (PROVIDERS=all: all of them)"
 	@echo "make dev     PostgreSQL, Temporal with its UI, the simulators and the workers, until Ctrl-C"
 	@echo "make test    all tests (ARGS= goes to pytest)"
 	@echo "make fast    the tests that need no whole stack"
@@ -55,7 +56,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 demo: $(READY)
-	$(BIN)/python -m benchmarks.demo --devices $(DEVICES)
+	$(BIN)/python -m benchmarks.demo --devices $(DEVICES) --providers $(PROVIDERS)
 
 dev: $(READY)
 	$(BIN)/clarion dev --senders $(SENDERS) $(if $(DATA),--data $(DATA))

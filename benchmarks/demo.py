@@ -2,6 +2,7 @@
 
     make demo                  100,000 devices
     DEVICES=1000000 make demo
+    PROVIDERS=all make demo    the Chinese vendors as well
 
 It does what a newcomer would do, with the same commands: starts `clarion dev` on a fresh directory and free
 ports, imports a file of devices, starts a campaign and watches it. The providers' simulators are told to
@@ -19,7 +20,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,9 +107,9 @@ async def bury(stack: Stack, graves: Path) -> None:
         await stack.sandbox("POST", "/dead", {"tokens": tokens[start : start + DEAD_AT_ONCE]})
 
 
-async def be_difficult(stack: Stack, count: int) -> None:
+async def be_difficult(stack: Stack, count: int, mix: Mapping[str, int]) -> None:
     """Throttle a share of APNs' first requests; when sending has begun, silence one Web Push service."""
-    apns = round(count * devices.SHARES["apns"])
+    apns = count * mix["apns"] // 100
     rule = {"provider": "apns", "status": 429, "reason": "TooManyRequests", "share": THROTTLED}
     await stack.sandbox("POST", "/faults", rule | {"first": max(1, round(apns / 5 * THROTTLED))})
     await eventually(lambda: stack.log.exists() and stack.log.stat().st_size > 0, "a request", seconds=60)
@@ -123,22 +124,33 @@ def run_clarion(stack: Stack, console: Console, *words: str | Path) -> None:
     subprocess.run([CLARION, *map(str, words)], env=stack.environment, check=True)
 
 
-async def prepare(stack: Stack, console: Console, count: int) -> Path:
+async def add_vendors(stack: Stack, console: Console, mix: Mapping[str, int]) -> None:
+    """Credentials for the providers that the app has none for yet."""
+    sandbox = stack.facts["sandbox"]
+    for provider in mix.keys() - devices.THREE.keys():
+        file = stack.data / "sandbox" / "credentials" / f"{provider}.json"
+        place = ["--endpoint", f"https://127.0.0.1:{sandbox[provider]}", "--ca", sandbox["ca"]]
+        words = ("credentials", "add", provider, "demo", file, *place)
+        await asyncio.to_thread(run_clarion, stack, console, *words)
+
+
+async def prepare(stack: Stack, console: Console, count: int, mix: Mapping[str, int]) -> Path:
     """The devices: made, imported, and known to the sandbox."""
+    await add_vendors(stack, console, mix)
     file = stack.data.parent / "devices.jsonl"
     origins = [f"https://127.0.0.1:{port}" for port in stack.facts["sandbox"]["webpush"]]
-    dead = await asyncio.to_thread(devices.write, file, count, origins, dead=DEAD)
+    dead = await asyncio.to_thread(devices.write, file, count, origins, dead=DEAD, mix=mix)
     console.print(f"{count:,} devices in {file}, {dead:,} of them dead", highlight=False)
     await asyncio.to_thread(run_clarion, stack, console, "devices", "import", "demo", file)
     await bury(stack, Path(f"{file}.dead"))
     return file
 
 
-async def campaign(stack: Stack, console: Console, count: int) -> Meter:
+async def campaign(stack: Stack, console: Console, count: int, mix: Mapping[str, int]) -> Meter:
     """Start the campaign and watch it to its end."""
     spec = stack.data.parent / "campaign.yaml"
     spec.write_text(json.dumps(CAMPAIGN, ensure_ascii=False))
-    difficult = asyncio.create_task(be_difficult(stack, count))
+    difficult = asyncio.create_task(be_difficult(stack, count, mix))
     meter = Meter(stack)
     await asyncio.to_thread(run_clarion, stack, console, "campaign", "start", spec, "--id", ID)
     await asyncio.to_thread(run_clarion, stack, console, "campaign", "watch", ID)
@@ -177,15 +189,15 @@ def agrees(account: judge.Account) -> bool:
     )
 
 
-async def demo(count: int, senders: int) -> bool:
+async def demo(count: int, senders: int, mix: Mapping[str, int]) -> bool:
     """The whole story. Whether the judge agrees."""
     console = Console(soft_wrap=not sys.stdout.isatty())
     console.print("starting PostgreSQL, Temporal, the providers' simulators and the workers …")
     async with running_stack(senders=senders) as stack:
         console.print(f"Temporal UI: {stack.facts['temporal_ui']}", highlight=False)
         console.print(f"kill anything you like: {_pids(stack.facts['pids'])}", highlight=False)
-        file = await prepare(stack, console, count)
-        meter = await campaign(stack, console, count)
+        file = await prepare(stack, console, count, mix)
+        meter = await campaign(stack, console, count, mix)
         await asyncio.sleep(0.3)  # the sandbox writes its log at least every 0.2 s
         url = stack.facts["database_url"]
         account = await judge.judge(file, stack.log, ID, url)
@@ -202,10 +214,11 @@ def main() -> None:
     words = argparse.ArgumentParser(description="One durable campaign, judged device by device.")
     words.add_argument("--devices", type=int, default=100_000)
     words.add_argument("--senders", type=int, default=3)
+    words.add_argument("--providers", choices=devices.MIXES, default="three")
     given = words.parse_args()
     if given.devices < 1_000:
         words.error("--devices: at least 1000")
-    sys.exit(0 if asyncio.run(demo(given.devices, given.senders)) else 1)
+    sys.exit(0 if asyncio.run(demo(given.devices, given.senders, devices.MIXES[given.providers])) else 1)
 
 
 if __name__ == "__main__":

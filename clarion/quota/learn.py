@@ -72,6 +72,11 @@ def cooling(lane: Lane, ceiling: float) -> bool:
     return _recovering(lane.rate, lane.top(ceiling))
 
 
+def starting(lane: Lane) -> bool:
+    """Whether the lane is merely new: it moves as one that recovers, and nothing bad was ever heard of it."""
+    return lane.rate >= START and not lane.failed and lane.learned == inf
+
+
 def _recovering(rate: float, top: float) -> bool:
     return rate < inf and rate <= top / 2
 

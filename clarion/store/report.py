@@ -12,7 +12,7 @@ from clarion.errors import NotFound
 from clarion.model.command import LaneProgress, PushProgress
 from clarion.model.ledger import Hold, Reason, State
 from clarion.quota.exchange import lane_from_json
-from clarion.quota.learn import cooling
+from clarion.quota.learn import cooling, starting
 from clarion.store.database import Database
 from clarion.store.push import find
 from clarion.store.sql import beside
@@ -157,7 +157,7 @@ def _cooling(row: asyncpg.Record) -> bool:
     if row["learned"] is None:
         return False
     lane = lane_from_json(row["learned"])
-    return lane.closed > row["clock"] or cooling(lane, row["ceiling"])
+    return lane.closed > row["clock"] or (cooling(lane, row["ceiling"]) and not starting(lane))
 
 
 def reason_name(number: int, name: str | None) -> str:

@@ -512,10 +512,20 @@ async def test_progress_has_a_word_for_every_phase(db: Database) -> None:
         ({"rate": 0.1}, True),
         ({"rate": 900.0, "learned": 1_000.0}, False),
         ({"rate": 400.0, "learned": 1_000.0}, True),
+        ({"rate": 100.0}, False),
+        ({"rate": 100.0, "failed": 1.0}, True),
         ({"rate": 1_000.0, "closed": 30.0}, True),
         ({"rate": 1_000.0, "closed": -1.0}, False),
     ],
-    ids=["outage", "almost at its top", "half of its top", "Retry-After", "Retry-After is over"],
+    ids=[
+        "outage",
+        "almost at its top",
+        "half of its top",
+        "merely new",
+        "after bad answers",
+        "Retry-After",
+        "Retry-After is over",
+    ],
 )
 async def test_progress_says_that_a_lane_is_cooling(db: Database, known: dict[str, Any], cools: bool) -> None:
     """What the dealer has learned of one lane is shown at that one, while somebody deals."""
