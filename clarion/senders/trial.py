@@ -19,7 +19,7 @@ import httpx
 
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadInput
-from clarion.model.message import Message, Text
+from clarion.model.message import Classification, Message, Text
 from clarion.senders import fcm, hms, honor, meizu, oppo, vivo, xiaomi
 from clarion.senders.lanes import Lanes
 from clarion.senders.outcome import Outcome, OutcomeKind
@@ -43,7 +43,12 @@ HOSTS: Final[Mapping[str, str]] = {
     "meizu": meizu.HOST,
 }
 _PUSH: Final = PushFacts(1, "providers-check", "", "clarion-check", high=False, deadline=None)
-_MESSAGE: Final = Message(texts={"default": Text(title="Clarion", body="A check of the credential")}, ttl=0)
+# Not marketing: vivo's would wait for the morning, and the days' quotas are not to be met.
+_MESSAGE: Final = Message(
+    texts={"default": Text(title="Clarion", body="A check of the credential")},
+    ttl=0,
+    classification=Classification.SERVICE,
+)
 
 
 class Verdict(StrEnum):
