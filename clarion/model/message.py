@@ -158,6 +158,16 @@ class VivoOptions(Model):
     message: dict[str, Any] = {}  # laid over the message
 
 
+class JPushOptions(Model):
+    """What only JPush understands; dictionaries are spelled as in its own reference and laid over ours."""
+
+    channel_id: str | None = None  # of Android's notifications
+    android: dict[str, Any] = {}
+    ios: dict[str, Any] = {}
+    hmos: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # also third_party_channel, override_msg_id …
+
+
 class HonorOptions(Model):
     """What only Honor understands; `android` and `notification` are spelled as in its own reference."""
 
@@ -197,6 +207,7 @@ class Message(Model):
     xiaomi: XiaomiOptions = XiaomiOptions()
     oppo: OppoOptions = OppoOptions()
     vivo: VivoOptions = VivoOptions()
+    jpush: JPushOptions = JPushOptions()
     honor: HonorOptions = HonorOptions()
     meizu: MeizuOptions = MeizuOptions()
 

@@ -114,6 +114,10 @@ def _xiaomi() -> dict[str, Any]:
     return {"package": TOPIC, "app_secret": os.urandom(16).hex()}
 
 
+def _jpush() -> dict[str, Any]:
+    return {"app_key": os.urandom(12).hex(), "master_secret": os.urandom(12).hex()}
+
+
 def _oppo() -> dict[str, Any]:
     return {"app_key": os.urandom(16).hex(), "master_secret": os.urandom(16).hex()}
 
@@ -149,6 +153,7 @@ _VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "xiaomi": _xiaomi,
     "oppo": _oppo,
     "vivo": _vivo,
+    "jpush": _jpush,
     "honor": _honor,
     "meizu": _meizu,
 }

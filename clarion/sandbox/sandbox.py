@@ -20,6 +20,7 @@ from clarion.sandbox.fcm import Fcm
 from clarion.sandbox.front import Listener
 from clarion.sandbox.hms import Hms
 from clarion.sandbox.honor import Honor
+from clarion.sandbox.jpush import JPush
 from clarion.sandbox.log import RequestLog
 from clarion.sandbox.meizu import Meizu
 from clarion.sandbox.oauth import OAuth
@@ -83,6 +84,7 @@ class Sandbox:
                 Xiaomi(self.shared),
                 Oppo(self.shared),
                 Vivo(self.shared),
+                JPush(self.shared),
                 Honor(self.shared),
                 Meizu(self.shared),
             )

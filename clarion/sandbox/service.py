@@ -45,6 +45,8 @@ class Settings:
     hms_devices_per_second: int = 0  # 0: no limit
     xiaomi_requests_per_second: int = 0
     xiaomi_daily: int = 0  # messages in a day
+    jpush_requests_per_minute: int = 0
+    jpush_strict_lists: bool = False  # a list with one that is unknown is refused as a whole
     oppo_token_seconds: int = 86_400
     oppo_devices_per_second: int = 0
     oppo_daily: int = 0  # public messages in a day

@@ -16,6 +16,7 @@ from clarion.senders import (
     fcm_payload,
     hms_payload,
     honor,
+    jpush_payload,
     meizu,
     oppo,
     vivo,
@@ -61,6 +62,11 @@ def _webpush(message: Message, now: float) -> list[str]:
     return []
 
 
+def _jpush(message: Message, now: float) -> list[str]:
+    jpush_payload.renderings(_ANY_PUSH, message, message.ttl, production=True)
+    return jpush_payload.warnings(message)
+
+
 def _hms(message: Message, now: float) -> list[str]:
     hms_payload.v1(_ANY_PUSH, message, None)
     return hms_payload.warnings(message)
@@ -99,6 +105,7 @@ _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "xiaomi": _xiaomi,
     "oppo": _oppo,
     "vivo": _vivo,
+    "jpush": _jpush,
     "honor": _honor,
     "meizu": _meizu,
 }

@@ -46,8 +46,17 @@ async def _itself(host: str, port: int) -> str:
 class Line:
     """Connections to one origin. Not opened before `start`."""
 
-    def __init__(self, url: str, tls: ssl.SSLContext, timeout: float, *, content_type: bytes) -> None:
-        """Raises ValueError for an unusable URL. `timeout`: seconds for one whole request and answer."""
+    def __init__(
+        self,
+        url: str,
+        tls: ssl.SSLContext,
+        timeout: float,
+        *,
+        content_type: bytes,
+        wait_header: bytes = b"retry-after",
+    ) -> None:
+        """Raises ValueError for an unusable URL. `timeout`: seconds for one whole request and answer;
+        `wait_header`: where the provider says when to come again."""
         fixed = ((b"content-type", content_type), (b"accept", b"application/json"))
 
         async def headers() -> Sequence[Header]:
@@ -64,6 +73,7 @@ class Line:
             connections=CONNECTIONS,
             answer_bytes=ANSWER_BYTES,
         )
+        self._wait_header = wait_header
         self._queue: deque[asyncio.Future[None]] = deque()  # requests that wait for a connection
         self._unwake = self._origin.when_room(self._move)
         self.when_room = self._origin.when_room
@@ -129,7 +139,9 @@ class Line:
     def _answered(self, key: object, status: int, headers: Mapping[bytes, bytes], body: bytes) -> None:
         future = cast("asyncio.Future[Reply]", key)
         if not future.done():
-            future.set_result(Reply(status, body, headers.get(b"retry-after")))
+            future.set_result(
+                Reply(status, body, headers.get(b"retry-after", headers.get(self._wait_header)))
+            )
 
     def _unanswered(self, key: object, fate: Fate, detail: str) -> None:
         future = cast("asyncio.Future[Reply]", key)

@@ -58,6 +58,7 @@ WRONG_DEVICE = (
     "xiaomi:20301",
     "vivo:10054",
     "vivo:10302",
+    "jpush:1011",
     "meizu:110002",
     "meizu:110003",
 )

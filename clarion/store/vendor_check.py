@@ -90,6 +90,17 @@ def vivo(app_id: str, app_key: str, app_secret: str) -> Checked:
     return Checked({"app_id": app_id, "app_key": app_key, "app_secret": secret}, topics=(app_id,))
 
 
+def jpush(app_key: str, master_secret: str, *, production: bool = True, cid: bool = True) -> Checked:
+    """JPush: AppKey and Master Secret; `production` is about APNs, `cid` about keys of our own making."""
+    _match(_ID, app_key, "JPush: the AppKey", "letters and digits, as the console shows it")
+    secret = _secret(master_secret, "JPush: the Master Secret")
+    for value, what in ((production, "production"), (cid, "cid")):
+        _flag(value, f"JPush: {what}")
+    return Checked(
+        {"app_key": app_key, "master_secret": secret, "production": production, "cid": cid}, topics=(app_key,)
+    )
+
+
 def honor(app_id: str, client_id: str, client_secret: str, *, token_url: str | None = None) -> Checked:
     """Honor: the app's id, a number, with client id and client secret."""
     _match(_NUMBER, app_id, "Honor: the app id", "a number, as the console shows it")
@@ -114,6 +125,7 @@ CHECKS: Final[dict[str, Check]] = {
     "xiaomi": xiaomi,
     "oppo": oppo,
     "vivo": vivo,
+    "jpush": jpush,
     "honor": honor,
     "meizu": meizu,
 }
@@ -122,6 +134,7 @@ ABOUT: Final = {
     "xiaomi": "Xiaomi: package and app_secret.",
     "oppo": "OPPO: app_key and master_secret.",
     "vivo": "vivo: app_id, app_key and app_secret.",
+    "jpush": "JPush: app_key and master_secret (production: false for APNs' sandbox).",
     "honor": "Honor: app_id, client_id and client_secret.",
     "meizu": "Meizu: app_id and app_secret.",
 }
@@ -150,6 +163,11 @@ def from_file(provider: str, text: str | bytes) -> Checked:
 def _match(pattern: re.Pattern[str], value: Any, what: str, should_be: str) -> None:
     if not isinstance(value, str) or not pattern.fullmatch(value):
         raise BadCredential(f"{what} must be {should_be}")
+
+
+def _flag(value: Any, what: str) -> None:
+    if not isinstance(value, bool):
+        raise BadCredential(f"{what} must be true or false")
 
 
 def _secret(value: Any, what: str) -> str:

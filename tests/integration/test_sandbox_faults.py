@@ -586,6 +586,7 @@ async def test_as_a_program(sandbox: Sandbox, tmp_path: Path) -> None:
         "xiaomi",
         "oppo",
         "vivo",
+        "jpush",
         "honor",
         "meizu",
         "control",

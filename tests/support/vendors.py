@@ -21,6 +21,7 @@ CHECKS: dict[str, Callable[..., Checked]] = {
     "xiaomi": vendor_check.xiaomi,
     "oppo": vendor_check.oppo,
     "vivo": vendor_check.vivo,
+    "jpush": vendor_check.jpush,
     "honor": vendor_check.honor,
     "meizu": vendor_check.meizu,
 }
@@ -42,6 +43,8 @@ def registrations(provider: str, count: int, first: int = 0) -> list[str]:
         return [f"{number:020d}-BAEN_{'r' * 60}" for number in numbers]
     if provider == "vivo":
         return [f"{number:023d}" for number in numbers]
+    if provider == "jpush":
+        return [f"1a0018970a{number:09d}" for number in numbers]
     return [f"IQAAAA{number:024d}{'h' * 90}" for number in numbers]
 
 

@@ -16,6 +16,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "xiaomi": {"package": "com.example.app", "app_secret": SECRET},
     "oppo": {"app_key": "a1b2c3", "master_secret": SECRET},
     "vivo": {"app_id": "10004", "app_key": "a1b2c3", "app_secret": SECRET},
+    "jpush": {"app_key": "a1b2c3", "master_secret": SECRET},
     "honor": {"app_id": "104", "client_id": "c1", "client_secret": SECRET},
     "meizu": {"app_id": "110000", "app_secret": SECRET},
 }
@@ -24,6 +25,7 @@ SECRETS = {
     "xiaomi": "app_secret",
     "oppo": "master_secret",
     "vivo": "app_secret",
+    "jpush": "master_secret",
     "honor": "client_secret",
     "meizu": "app_secret",
 }
@@ -70,3 +72,12 @@ def test_other_fields_are_checked(provider: str) -> None:
         vendor_check.from_file(provider, json.dumps(good | {"strange": "x"}))
     with pytest.raises(BadCredential):
         vendor_check.from_file(provider, f"{SECRET} is no JSON")
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "value"), [("jpush", "production", "true"), ("jpush", "cid", 0)]
+)
+def test_what_may_be_said_besides_is_checked(provider: str, name: str, value: Any) -> None:
+    """A word in quotation marks is no yes or no."""
+    with pytest.raises(BadCredential, match=name):
+        vendor_check.from_file(provider, json.dumps(GOOD[provider] | {name: value}))

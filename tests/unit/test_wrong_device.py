@@ -7,6 +7,7 @@ from clarion.senders import (
     fcm_answers,
     hms_answers,
     honor_answers,
+    jpush_answers,
     meizu_answers,
     oppo_answers,
     vivo_answers,
@@ -25,11 +26,13 @@ def test_the_reasons_watched_are_those_of_the_tables() -> None:
         xiaomi_answers.TABLE,
         oppo_answers.TABLE,
         vivo_answers.TABLE,
+        jpush_answers.TABLE,
         honor_answers.TABLE,
         meizu_answers.TABLE,
         meizu_answers.TARGETS,
         vivo_answers.USERS,
     )
     outcomes = [*(one for table in tables for one in table.values()), fcm_answers.INVALID_TOKEN]
+    outcomes.append(jpush_answers.UNKNOWN_ALONE)
 
     assert {one.reason for one in outcomes if one.suspect and one.retire} == set(WRONG_DEVICE)
