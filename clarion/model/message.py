@@ -168,6 +168,16 @@ class JPushOptions(Model):
     options: dict[str, Any] = {}  # also third_party_channel, override_msg_id …
 
 
+class GetuiOptions(Model):
+    """What only Getui understands; dictionaries are spelled as in its own reference and laid over ours."""
+
+    channel_id: str | None = None  # of Android's notifications
+    settings: dict[str, Any] = {}
+    notification: dict[str, Any] = {}
+    ios: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # android.ups.options: what each phone's maker is told, by HW, XM, OP, VV …
+
+
 class HonorOptions(Model):
     """What only Honor understands; `android` and `notification` are spelled as in its own reference."""
 
@@ -208,6 +218,7 @@ class Message(Model):
     oppo: OppoOptions = OppoOptions()
     vivo: VivoOptions = VivoOptions()
     jpush: JPushOptions = JPushOptions()
+    getui: GetuiOptions = GetuiOptions()
     honor: HonorOptions = HonorOptions()
     meizu: MeizuOptions = MeizuOptions()
 

@@ -126,6 +126,11 @@ def _vivo() -> dict[str, Any]:
     return {"app_id": APP_ID, "app_key": os.urandom(16).hex(), "app_secret": os.urandom(16).hex()}
 
 
+def _getui() -> dict[str, Any]:
+    names = ("app_id", "app_key", "master_secret")
+    return {name: os.urandom(11).hex() for name in names}
+
+
 def _honor() -> dict[str, Any]:
     return {"app_id": APP_ID, "client_id": os.urandom(16).hex(), "client_secret": os.urandom(16).hex()}
 
@@ -154,6 +159,7 @@ _VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "oppo": _oppo,
     "vivo": _vivo,
     "jpush": _jpush,
+    "getui": _getui,
     "honor": _honor,
     "meizu": _meizu,
 }

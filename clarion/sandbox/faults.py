@@ -3,7 +3,7 @@
 A rule is one JSON object: which requests, how many of them, and what happens.
 
     which       provider           apns | fcm | webpush | oauth (FCM's token endpoint) | hms | xiaomi | oppo |
-                                   vivo | jpush | honor | meizu; hms-auth | oppo-auth | vivo-auth |
+                                   vivo | jpush | getui | honor | meizu; hms-auth | oppo-auth | vivo-auth |
                                    honor-auth (where their tokens come from)
                 origin             number of a Web Push origin (0, 1, 2)
                 token              a pattern with * and ? over the registration as the log calls it
@@ -59,6 +59,7 @@ VENDORS: Final = (  # one request carries many registrations
     "oppo",
     "vivo",
     "jpush",
+    "getui",
     "honor",
     "meizu",
 )

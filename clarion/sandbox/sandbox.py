@@ -18,6 +18,7 @@ from clarion.sandbox.credentials import PROJECT, PROJECT_NUMBER, TOPIC, demo_cre
 from clarion.sandbox.faults import BadRule, Dead, Rule, parse_rule
 from clarion.sandbox.fcm import Fcm
 from clarion.sandbox.front import Listener
+from clarion.sandbox.getui import Getui
 from clarion.sandbox.hms import Hms
 from clarion.sandbox.honor import Honor
 from clarion.sandbox.jpush import JPush
@@ -85,6 +86,7 @@ class Sandbox:
                 Oppo(self.shared),
                 Vivo(self.shared),
                 JPush(self.shared),
+                Getui(self.shared),
                 Honor(self.shared),
                 Meizu(self.shared),
             )

@@ -46,6 +46,11 @@ class Settings:
     xiaomi_requests_per_second: int = 0
     xiaomi_daily: int = 0  # messages in a day
     jpush_requests_per_minute: int = 0
+    getui_token_seconds: int = 86_400
+    getui_requests_per_minute: int = 0
+    getui_daily: int = 0  # pushes in a day
+    getui_strict_batches: bool = False  # one that is unknown refuses all of a batch
+    getui_lists_repeats: bool = True  # a dropped repeat stands in the answer
     jpush_strict_lists: bool = False  # a list with one that is unknown is refused as a whole
     oppo_token_seconds: int = 86_400
     oppo_devices_per_second: int = 0

@@ -14,6 +14,7 @@ from clarion.model.message import Message, PushType
 from clarion.senders import (
     apns_payload,
     fcm_payload,
+    getui,
     hms_payload,
     honor,
     jpush_payload,
@@ -87,6 +88,11 @@ def _vivo(message: Message, now: float) -> list[str]:
     return vivo.warnings(message)
 
 
+def _getui(message: Message, now: float) -> list[str]:
+    getui.contents(_ANY_PUSH, message, message.ttl)
+    return getui.warnings(message)
+
+
 def _honor(message: Message, now: float) -> list[str]:
     honor.contents(_ANY_PUSH, message, None)
     return honor.warnings(message)
@@ -106,6 +112,7 @@ _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "oppo": _oppo,
     "vivo": _vivo,
     "jpush": _jpush,
+    "getui": _getui,
     "honor": _honor,
     "meizu": _meizu,
 }

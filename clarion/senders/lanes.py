@@ -18,7 +18,7 @@ from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadCredential, BadInput, NotFound
 from clarion.seal import Seal
-from clarion.senders import apns, fcm, hms, honor, jpush, meizu, oppo, vivo, webpush, xiaomi
+from clarion.senders import apns, fcm, getui, hms, honor, jpush, meizu, oppo, vivo, webpush, xiaomi
 from clarion.senders.link import Surroundings
 from clarion.senders.sender import Sender
 from clarion.store import credentials
@@ -60,6 +60,7 @@ MAKERS: Final[dict[str, Make]] = {
     "oppo": oppo.OppoSender,
     "vivo": vivo.VivoSender,
     "jpush": jpush.JPushSender,
+    "getui": getui.GetuiSender,
     "honor": honor.HonorSender,
     "meizu": meizu.MeizuSender,
 }

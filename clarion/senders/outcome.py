@@ -59,6 +59,7 @@ WRONG_DEVICE = (
     "vivo:10054",
     "vivo:10302",
     "jpush:1011",
+    "getui:20001",
     "meizu:110002",
     "meizu:110003",
 )

@@ -5,6 +5,7 @@
     HMS v3       JWT signed with PS256, sent as it is; an hour
     OPPO         auth_token for a SHA-256 signature; 24 hours
     vivo         authToken for an MD5 signature; 24 hours
+    Getui        token for a SHA-256 signature; 24 hours
 
 Xiaomi shows its secret and Meizu signs each request: they have nothing to be renewed. Signatures are made
 over the very texts that are sent, with a time that must lie within ten minutes of the vendor's clock: a
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import ssl
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -27,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from clarion.clock import Clock
 from clarion.errors import CredentialBlocked, SenderError
-from clarion.senders import hms_answers, honor_answers
+from clarion.senders import getui_answers, hms_answers, honor_answers
 from clarion.senders.answers import parse_object
 from clarion.senders.link import Surroundings
 from clarion.senders.tokens import OAUTH_TIMEOUT, SharedAuthorization, share_in
@@ -122,6 +124,20 @@ def vivo_mint(secret: Mapping[str, Any], url: str, clock: Clock, tls: ssl.SSLCon
             "sign": hashlib.md5(words.encode(), usedforsecurity=False).hexdigest(),
         }
         return await _fetch(url, tls, orjson.dumps(body), JSON, _vivo_token)
+
+    return mint
+
+
+def getui_mint(secret: Mapping[str, Any], url: str, clock: Clock, tls: ssl.SSLContext) -> Mint:
+    """Fetches tokens for an app key and its master secret."""
+
+    async def mint() -> tuple[str, float]:
+        stamp = str(int(clock.time() * 1_000))
+        words = f"{secret['app_key']}{stamp}{secret['master_secret']}"
+        sign = hashlib.sha256(words.encode()).hexdigest()
+        body = {"sign": sign, "timestamp": stamp, "appkey": secret["app_key"]}
+        read = partial(getui_answers.token_answer, now=clock.time())
+        return await _fetch(url, tls, orjson.dumps(body), JSON, read)
 
     return mint
 

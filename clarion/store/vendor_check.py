@@ -101,6 +101,14 @@ def jpush(app_key: str, master_secret: str, *, production: bool = True, cid: boo
     )
 
 
+def getui(app_id: str, app_key: str, master_secret: str) -> Checked:
+    """Getui: AppID, AppKey and MasterSecret (not the AppSecret, which is for the app itself)."""
+    for value, what in ((app_id, "AppID"), (app_key, "AppKey")):
+        _match(_ID, value, f"Getui: the {what}", "letters and digits, as the console shows it")
+    secret = _secret(master_secret, "Getui: the MasterSecret")
+    return Checked({"app_id": app_id, "app_key": app_key, "master_secret": secret}, topics=(app_id,))
+
+
 def honor(app_id: str, client_id: str, client_secret: str, *, token_url: str | None = None) -> Checked:
     """Honor: the app's id, a number, with client id and client secret."""
     _match(_NUMBER, app_id, "Honor: the app id", "a number, as the console shows it")
@@ -126,6 +134,7 @@ CHECKS: Final[dict[str, Check]] = {
     "oppo": oppo,
     "vivo": vivo,
     "jpush": jpush,
+    "getui": getui,
     "honor": honor,
     "meizu": meizu,
 }
@@ -135,6 +144,7 @@ ABOUT: Final = {
     "oppo": "OPPO: app_key and master_secret.",
     "vivo": "vivo: app_id, app_key and app_secret.",
     "jpush": "JPush: app_key and master_secret (production: false for APNs' sandbox).",
+    "getui": "Getui: app_id, app_key and master_secret.",
     "honor": "Honor: app_id, client_id and client_secret.",
     "meizu": "Meizu: app_id and app_secret.",
 }

@@ -587,6 +587,7 @@ async def test_as_a_program(sandbox: Sandbox, tmp_path: Path) -> None:
         "oppo",
         "vivo",
         "jpush",
+        "getui",
         "honor",
         "meizu",
         "control",

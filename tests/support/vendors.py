@@ -22,6 +22,7 @@ CHECKS: dict[str, Callable[..., Checked]] = {
     "oppo": vendor_check.oppo,
     "vivo": vendor_check.vivo,
     "jpush": vendor_check.jpush,
+    "getui": vendor_check.getui,
     "honor": vendor_check.honor,
     "meizu": vendor_check.meizu,
 }
@@ -43,6 +44,8 @@ def registrations(provider: str, count: int, first: int = 0) -> list[str]:
         return [f"{number:020d}-BAEN_{'r' * 60}" for number in numbers]
     if provider == "vivo":
         return [f"{number:023d}" for number in numbers]
+    if provider == "getui":
+        return [f"{number:032x}" for number in numbers]
     if provider == "jpush":
         return [f"1a0018970a{number:09d}" for number in numbers]
     return [f"IQAAAA{number:024d}{'h' * 90}" for number in numbers]

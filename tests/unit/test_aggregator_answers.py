@@ -11,24 +11,42 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarion.senders import jpush_answers
+from clarion.senders import getui_answers, jpush_answers
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 
+
+def getui(status: int, body: bytes) -> Outcome:
+    """What Getui says of a request as a whole."""
+    return getui_answers.read(status, body, alone=False)[0]
+
+
 READERS: dict[str, Callable[[int, bytes], Outcome]] = {
+    "getui": getui,
     "jpush": partial(jpush_answers.read, alone=False),
 }
 TABLES: dict[str, Mapping[Any, Outcome]] = {
+    "getui": getui_answers.TABLE,
     "jpush": jpush_answers.TABLE,
 }
 
 # The columns of the sheets in our words: kind, maybe, retire, suspect, whether it is an attempt.
 MEANINGS = {
     "busy": (OutcomeKind.THROTTLED, False, False, False, False),
+    "tomorrow": (OutcomeKind.THROTTLED, False, False, False, False),
+    "token": (OutcomeKind.UNAVAILABLE, False, False, False, False),
     "server": (OutcomeKind.UNAVAILABLE, True, False, False, True),
     "config": (OutcomeKind.BLOCKED, False, False, False, True),
     "message": (OutcomeKind.REJECTED, False, False, True, True),
 }
 SHEETS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "getui": {
+        "message": (1, 20001, 21001, 22001, 22002, 23001, 30005, 30016),
+        "busy": (2, 10003, 10005, *range(30012, 30016), 30018, 30019),
+        "config": (301, 404, 405, 10002, 10004, *range(30000, 30004), 30017, *range(30020, 30029)),
+        "token": (10001,),
+        "tomorrow": (30004, *range(30006, 30012)),
+        "server": (5000,),
+    },
     "jpush": {
         "server": (10, 1000, 1030, 7000),
         "busy": (1012, 2002, 7030),
@@ -46,6 +64,8 @@ CODES = [
 
 def written(provider: str, code: Any) -> bytes:
     """An error with this code, as the provider writes it."""
+    if provider == "getui":
+        return orjson.dumps({"code": code, "msg": "words"})
     return orjson.dumps({"error": {"code": code, "message": "words"}})
 
 
@@ -66,6 +86,14 @@ def test_every_code_means_what_the_sheet_says(provider: str) -> None:
 
 NO_ANSWERS = (b"", b"{}", b"null", b"[]", b'"ok"', b"<html>200 OK</html>", b"{", b"\xff\xfe")
 WRONG_SHAPES: dict[str, tuple[bytes, ...]] = {
+    "getui": (
+        b'{"code":0}',
+        b'{"code":"0","data":{}}',
+        b'{"code":false,"data":{}}',
+        b'{"code":0,"data":[]}',
+        b'{"code":0,"data":{"t":"successed_online"}}',
+        b'{"code":null}',
+    ),
     "jpush": (
         b'{"error":{}}',
         b'{"error":null}',
@@ -117,3 +145,36 @@ def test_jpush_says_gone_only_of_who_is_alone() -> None:
     assert [read(400, body, alone=False).retire for body in (nobody, malformed)] == [False, False]
     assert all(jpush_answers.blames(read(400, body, alone=False)) for body in (nobody, malformed))
     assert not jpush_answers.blames(read(400, written("jpush", 1003), alone=False))
+
+
+def test_getui_says_something_of_each() -> None:
+    """Words that are known, one that is not; "user is invalid" is of who is alone."""
+    data = {
+        "t1": {"a": "successed_online", "b": "successed_offline"},
+        "t2": {"c": "successed_ignore", "d": "x"},
+    }
+    whole, each = getui_answers.read(200, orjson.dumps({"code": 0, "data": data}), alone=False)
+    gone = orjson.dumps({"code": 20001, "msg": "target user is invalid"})
+
+    assert whole is ACCEPTED
+    assert each == {"a": ACCEPTED, "b": ACCEPTED, "c": getui_answers.INACTIVE, "d": getui_answers.UNLISTED}
+    assert getui_answers.read(400, gone, alone=True)[0].retire
+    assert not getui_answers.read(400, gone, alone=False)[0].retire
+    assert getui_answers.blames(getui_answers.read(400, gone, alone=False)[0])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"code": 0, "data": {"expire_time": "1000086400000", "token": "t"}}, ("t", 86_400.0)),
+        ({"code": 0, "data": {"expire_time": "999", "token": "t"}}, ("t", 86_400.0)),
+        ({"code": 0, "data": {"token": "t"}}, ("t", 86_400.0)),
+        ({"code": 0, "data": {"token": 7}}, None),
+        ({"code": 10001, "msg": "m"}, "getui:10001"),
+        ({"code": 10003, "msg": "m"}, None),
+        ({}, None),
+    ],
+)
+def test_getuis_tokens(body: dict[str, Any], said: object) -> None:
+    """A token with its seconds, a refusal of the credential, or nothing of use."""
+    assert getui_answers.token_answer(200, orjson.dumps(body), 1_000_000_000.0) == said

@@ -17,6 +17,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "oppo": {"app_key": "a1b2c3", "master_secret": SECRET},
     "vivo": {"app_id": "10004", "app_key": "a1b2c3", "app_secret": SECRET},
     "jpush": {"app_key": "a1b2c3", "master_secret": SECRET},
+    "getui": {"app_id": "a1", "app_key": "b2", "master_secret": SECRET},
     "honor": {"app_id": "104", "client_id": "c1", "client_secret": SECRET},
     "meizu": {"app_id": "110000", "app_secret": SECRET},
 }
@@ -26,6 +27,7 @@ SECRETS = {
     "oppo": "master_secret",
     "vivo": "app_secret",
     "jpush": "master_secret",
+    "getui": "master_secret",
     "honor": "client_secret",
     "meizu": "app_secret",
 }

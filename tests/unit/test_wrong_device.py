@@ -5,6 +5,7 @@ from __future__ import annotations
 from clarion.senders import (
     apns_answers,
     fcm_answers,
+    getui_answers,
     hms_answers,
     honor_answers,
     jpush_answers,
@@ -27,12 +28,13 @@ def test_the_reasons_watched_are_those_of_the_tables() -> None:
         oppo_answers.TABLE,
         vivo_answers.TABLE,
         jpush_answers.TABLE,
+        getui_answers.TABLE,
         honor_answers.TABLE,
         meizu_answers.TABLE,
         meizu_answers.TARGETS,
         vivo_answers.USERS,
     )
     outcomes = [*(one for table in tables for one in table.values()), fcm_answers.INVALID_TOKEN]
-    outcomes.append(jpush_answers.UNKNOWN_ALONE)
+    outcomes += [jpush_answers.UNKNOWN_ALONE, getui_answers.UNKNOWN_ALONE]
 
     assert {one.reason for one in outcomes if one.suspect and one.retire} == set(WRONG_DEVICE)
