@@ -16,6 +16,7 @@ CLAIM_AHEAD_AT_LEAST_ONCE: Final = 0.5  # and a window at most this many seconds
 REQUEST_TIMEOUT: Final = 6.0
 REQUEST_TIMEOUT_BY_PROVIDER: Final[dict[str, float]] = {
     "fcm": 10.0,  # Google asks for ten seconds
+    "umeng": 10.0,  # a file and its sending are two requests
     "vivo": 10.0,  # content and its readers are two requests
 }
 GROUP: Final = 200  # deliveries in one request where a request carries many: a fifth of the window
@@ -87,6 +88,8 @@ FCM_TOPIC_PAYLOAD: Final = 2_048  # to a topic or condition
 HMS_BODY: Final = 4_096  # without the registrations
 JPUSH_ANDROID: Final = 4_000  # notification and message
 JPUSH_IOS: Final = 2_000  # the block ios
+UMENG_ANDROID: Final = 1_840  # the payload
+UMENG_IOS: Final = 2_012
 HONOR_BODY: Final = 4_096  # likewise
 WEBPUSH_PLAINTEXT: Final = 3_993
 TOKEN_BYTES: Final = 8_192

@@ -178,6 +178,15 @@ class GetuiOptions(Model):
     options: dict[str, Any] = {}  # android.ups.options: what each phone's maker is told, by HW, XM, OP, VV …
 
 
+class UmengOptions(Model):
+    """What only Umeng understands; dictionaries are spelled as in its own reference."""
+
+    mi_activity: str | None = None  # the activity that the makers' channels open; turns `mipush` on
+    channel_properties: dict[str, Any] = {}  # what the makers' channels are told
+    body: dict[str, Any] = {}  # laid over Android's payload.body
+    aps: dict[str, Any] = {}  # laid over aps
+
+
 class HonorOptions(Model):
     """What only Honor understands; `android` and `notification` are spelled as in its own reference."""
 
@@ -219,6 +228,7 @@ class Message(Model):
     vivo: VivoOptions = VivoOptions()
     jpush: JPushOptions = JPushOptions()
     getui: GetuiOptions = GetuiOptions()
+    umeng: UmengOptions = UmengOptions()
     honor: HonorOptions = HonorOptions()
     meizu: MeizuOptions = MeizuOptions()
 

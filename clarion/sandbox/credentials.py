@@ -131,6 +131,10 @@ def _getui() -> dict[str, Any]:
     return {name: os.urandom(11).hex() for name in names}
 
 
+def _umeng() -> dict[str, Any]:
+    return {"app_key": os.urandom(12).hex(), "app_master_secret": os.urandom(16).hex()}
+
+
 def _honor() -> dict[str, Any]:
     return {"app_id": APP_ID, "client_id": os.urandom(16).hex(), "client_secret": os.urandom(16).hex()}
 
@@ -160,6 +164,7 @@ _VENDORS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "vivo": _vivo,
     "jpush": _jpush,
     "getui": _getui,
+    "umeng": _umeng,
     "honor": _honor,
     "meizu": _meizu,
 }

@@ -3,8 +3,8 @@
 A rule is one JSON object: which requests, how many of them, and what happens.
 
     which       provider           apns | fcm | webpush | oauth (FCM's token endpoint) | hms | xiaomi | oppo |
-                                   vivo | jpush | getui | honor | meizu; hms-auth | oppo-auth | vivo-auth |
-                                   honor-auth (where their tokens come from)
+                                   vivo | jpush | getui | umeng | honor | meizu; hms-auth |
+                                   oppo-auth | vivo-auth | honor-auth | getui-auth (where tokens come from)
                 origin             number of a Web Push origin (0, 1, 2)
                 token              a pattern with * and ? over the registration as the log calls it
     how many    share              of the requests, 0 to 1 (the same ones in every run with the same `seed`)
@@ -60,6 +60,7 @@ VENDORS: Final = (  # one request carries many registrations
     "vivo",
     "jpush",
     "getui",
+    "umeng",
     "honor",
     "meizu",
 )

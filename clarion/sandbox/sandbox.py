@@ -27,6 +27,7 @@ from clarion.sandbox.meizu import Meizu
 from clarion.sandbox.oauth import OAuth
 from clarion.sandbox.oppo import Oppo
 from clarion.sandbox.service import Service, Settings, Shared, Talk
+from clarion.sandbox.umeng import Umeng
 from clarion.sandbox.vendor import Vendor
 from clarion.sandbox.vivo import Vivo
 from clarion.sandbox.webpush_dialects import DIALECTS
@@ -87,6 +88,7 @@ class Sandbox:
                 Vivo(self.shared),
                 JPush(self.shared),
                 Getui(self.shared),
+                Umeng(self.shared),
                 Honor(self.shared),
                 Meizu(self.shared),
             )

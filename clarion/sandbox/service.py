@@ -51,6 +51,9 @@ class Settings:
     getui_daily: int = 0  # pushes in a day
     getui_strict_batches: bool = False  # one that is unknown refuses all of a batch
     getui_lists_repeats: bool = True  # a dropped repeat stands in the answer
+    umeng_requests_per_second: int = 0
+    umeng_files_per_hour: int = 0
+    umeng_checks_tokens: bool = False  # a list with one that is dead is refused
     jpush_strict_lists: bool = False  # a list with one that is unknown is refused as a whole
     oppo_token_seconds: int = 86_400
     oppo_devices_per_second: int = 0

@@ -20,6 +20,7 @@ from clarion.senders import (
     jpush_payload,
     meizu,
     oppo,
+    umeng,
     vivo,
     webpush_payload,
     xiaomi,
@@ -93,6 +94,11 @@ def _getui(message: Message, now: float) -> list[str]:
     return getui.warnings(message)
 
 
+def _umeng(message: Message, now: float) -> list[str]:
+    umeng.contents(_ANY_PUSH, message, message.ttl, "android")
+    return umeng.warnings(message)
+
+
 def _honor(message: Message, now: float) -> list[str]:
     honor.contents(_ANY_PUSH, message, None)
     return honor.warnings(message)
@@ -113,6 +119,7 @@ _CHECKS: Final[dict[str, Callable[[Message, float], list[str]]]] = {
     "vivo": _vivo,
     "jpush": _jpush,
     "getui": _getui,
+    "umeng": _umeng,
     "honor": _honor,
     "meizu": _meizu,
 }

@@ -18,7 +18,7 @@ from clarion import limits
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadCredential, BadInput, NotFound
 from clarion.seal import Seal
-from clarion.senders import apns, fcm, getui, hms, honor, jpush, meizu, oppo, vivo, webpush, xiaomi
+from clarion.senders import apns, fcm, getui, hms, honor, jpush, meizu, oppo, umeng, vivo, webpush, xiaomi
 from clarion.senders.link import Surroundings
 from clarion.senders.sender import Sender
 from clarion.store import credentials
@@ -61,6 +61,7 @@ MAKERS: Final[dict[str, Make]] = {
     "vivo": vivo.VivoSender,
     "jpush": jpush.JPushSender,
     "getui": getui.GetuiSender,
+    "umeng": umeng.UmengSender,
     "honor": honor.HonorSender,
     "meizu": meizu.MeizuSender,
 }

@@ -20,7 +20,7 @@ import httpx
 from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadInput
 from clarion.model.message import Classification, Message, Text
-from clarion.senders import fcm, getui, hms, honor, jpush, meizu, oppo, vivo, xiaomi
+from clarion.senders import fcm, getui, hms, honor, jpush, meizu, oppo, umeng, vivo, xiaomi
 from clarion.senders.lanes import Lanes
 from clarion.senders.outcome import Outcome, OutcomeKind
 from clarion.senders.sender import PushFacts, Sender
@@ -41,6 +41,7 @@ HOSTS: Final[Mapping[str, str]] = {
     "vivo": vivo.HOST,
     "jpush": jpush.HOST,
     "getui": getui.HOST,
+    "umeng": umeng.HOST,
     "honor": honor.HOST,
     "meizu": meizu.HOST,
 }

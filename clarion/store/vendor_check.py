@@ -109,6 +109,25 @@ def getui(app_id: str, app_key: str, master_secret: str) -> Checked:
     return Checked({"app_id": app_id, "app_key": app_key, "master_secret": secret}, topics=(app_id,))
 
 
+def umeng(
+    app_key: str,
+    app_master_secret: str,
+    *,
+    platform: str = "android",
+    production: bool = True,
+    filecast: bool = False,
+) -> Checked:
+    """Umeng: AppKey and App Master Secret of an app for one platform; `filecast`: lists go as files."""
+    _match(_ID, app_key, "Umeng: the AppKey", "letters and digits, as the console shows it")
+    secret = _secret(app_master_secret, "Umeng: the App Master Secret")
+    if platform not in ("android", "ios"):
+        raise BadCredential("Umeng: platform must be android or ios")
+    for value, what in ((production, "production"), (filecast, "filecast")):
+        _flag(value, f"Umeng: {what}")
+    flags = {"platform": platform, "production": production, "filecast": filecast}
+    return Checked({"app_key": app_key, "app_master_secret": secret, **flags}, topics=(app_key,))
+
+
 def honor(app_id: str, client_id: str, client_secret: str, *, token_url: str | None = None) -> Checked:
     """Honor: the app's id, a number, with client id and client secret."""
     _match(_NUMBER, app_id, "Honor: the app id", "a number, as the console shows it")
@@ -135,6 +154,7 @@ CHECKS: Final[dict[str, Check]] = {
     "vivo": vivo,
     "jpush": jpush,
     "getui": getui,
+    "umeng": umeng,
     "honor": honor,
     "meizu": meizu,
 }
@@ -145,6 +165,7 @@ ABOUT: Final = {
     "vivo": "vivo: app_id, app_key and app_secret.",
     "jpush": "JPush: app_key and master_secret (production: false for APNs' sandbox).",
     "getui": "Getui: app_id, app_key and master_secret.",
+    "umeng": "Umeng: app_key and app_master_secret (platform: ios for an iOS app).",
     "honor": "Honor: app_id, client_id and client_secret.",
     "meizu": "Meizu: app_id and app_secret.",
 }

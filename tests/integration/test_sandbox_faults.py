@@ -588,6 +588,7 @@ async def test_as_a_program(sandbox: Sandbox, tmp_path: Path) -> None:
         "vivo",
         "jpush",
         "getui",
+        "umeng",
         "honor",
         "meizu",
         "control",

@@ -23,6 +23,7 @@ CHECKS: dict[str, Callable[..., Checked]] = {
     "vivo": vendor_check.vivo,
     "jpush": vendor_check.jpush,
     "getui": vendor_check.getui,
+    "umeng": vendor_check.umeng,
     "honor": vendor_check.honor,
     "meizu": vendor_check.meizu,
 }
@@ -44,6 +45,8 @@ def registrations(provider: str, count: int, first: int = 0) -> list[str]:
         return [f"{number:020d}-BAEN_{'r' * 60}" for number in numbers]
     if provider == "vivo":
         return [f"{number:023d}" for number in numbers]
+    if provider == "umeng":
+        return [f"Ak{number:042d}" for number in numbers]
     if provider == "getui":
         return [f"{number:032x}" for number in numbers]
     if provider == "jpush":

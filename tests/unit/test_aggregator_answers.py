@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clarion.senders import getui_answers, jpush_answers
+from clarion.senders import getui_answers, jpush_answers, umeng_answers
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 
 
@@ -22,10 +22,12 @@ def getui(status: int, body: bytes) -> Outcome:
 
 READERS: dict[str, Callable[[int, bytes], Outcome]] = {
     "getui": getui,
+    "umeng": partial(umeng_answers.read, alone=False),
     "jpush": partial(jpush_answers.read, alone=False),
 }
 TABLES: dict[str, Mapping[Any, Outcome]] = {
     "getui": getui_answers.TABLE,
+    "umeng": umeng_answers.TABLE,
     "jpush": jpush_answers.TABLE,
 }
 
@@ -37,8 +39,28 @@ MEANINGS = {
     "server": (OutcomeKind.UNAVAILABLE, True, False, False, True),
     "config": (OutcomeKind.BLOCKED, False, False, False, True),
     "message": (OutcomeKind.REJECTED, False, False, True, True),
+    "refused": (OutcomeKind.REJECTED, False, False, False, True),
 }
 SHEETS: dict[str, dict[str, tuple[Any, ...]]] = {
+    "umeng": {
+        "message": (
+            *range(1000, 1018),
+            *(1019, 1022, 1024, 1026, 1027, 1028, *range(2001, 2004), 2005, *range(2008, 2012)),
+            *(*range(2015, 2020), 2022, 2024, 2025, 2029, 2030, 2031, 2039, 2040, *range(2046, 2050)),
+            *(2053, 4025, 5002, 5003, 5004),
+        ),
+        "config": (
+            *(1018, 1020, 2000, 2004, 2006, 2007, 2021, 2027, 2028, *range(2032, 2037), 2052, 2054),
+            *(5001, *range(5007, 5011), 6001),
+        ),
+        "server": (
+            *(2013, 2014, 2023, 2038, *range(3000, 3005), *range(4000, 4003), 4009, 4013, 4021, 4023),
+            *(4026, *range(6002, 6005)),
+        ),
+        "refused": (4010, 4014, 4020, 5000, 5005),
+        "tomorrow": (2012,),
+        "busy": (2020, 2026, 2050),
+    },
     "getui": {
         "message": (1, 20001, 21001, 22001, 22002, 23001, 30005, 30016),
         "busy": (2, 10003, 10005, *range(30012, 30016), 30018, 30019),
@@ -64,6 +86,8 @@ CODES = [
 
 def written(provider: str, code: Any) -> bytes:
     """An error with this code, as the provider writes it."""
+    if provider == "umeng":
+        return orjson.dumps({"ret": "FAIL", "data": {"error_code": str(code), "error_msg": "words"}})
     if provider == "getui":
         return orjson.dumps({"code": code, "msg": "words"})
     return orjson.dumps({"error": {"code": code, "message": "words"}})
@@ -86,6 +110,14 @@ def test_every_code_means_what_the_sheet_says(provider: str) -> None:
 
 NO_ANSWERS = (b"", b"{}", b"null", b"[]", b'"ok"', b"<html>200 OK</html>", b"{", b"\xff\xfe")
 WRONG_SHAPES: dict[str, tuple[bytes, ...]] = {
+    "umeng": (
+        b'{"ret":"SUCCESS"}',
+        b'{"ret":"SUCCESS","data":{}}',
+        b'{"ret":"SUCCESS","data":{"msg_id":7}}',
+        b'{"ret":"FAIL"}',
+        b'{"ret":"FAIL","data":{"error_code":"x"}}',
+        b'{"data":{"msg_id":"u"}}',
+    ),
     "getui": (
         b'{"code":0}',
         b'{"code":"0","data":{}}',

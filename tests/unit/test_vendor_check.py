@@ -18,6 +18,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "vivo": {"app_id": "10004", "app_key": "a1b2c3", "app_secret": SECRET},
     "jpush": {"app_key": "a1b2c3", "master_secret": SECRET},
     "getui": {"app_id": "a1", "app_key": "b2", "master_secret": SECRET},
+    "umeng": {"app_key": "a1b2c3", "app_master_secret": SECRET},
     "honor": {"app_id": "104", "client_id": "c1", "client_secret": SECRET},
     "meizu": {"app_id": "110000", "app_secret": SECRET},
 }
@@ -28,6 +29,7 @@ SECRETS = {
     "vivo": "app_secret",
     "jpush": "master_secret",
     "getui": "master_secret",
+    "umeng": "app_master_secret",
     "honor": "client_secret",
     "meizu": "app_secret",
 }
@@ -77,7 +79,13 @@ def test_other_fields_are_checked(provider: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("provider", "name", "value"), [("jpush", "production", "true"), ("jpush", "cid", 0)]
+    ("provider", "name", "value"),
+    [
+        ("jpush", "production", "true"),
+        ("jpush", "cid", 0),
+        ("umeng", "platform", "web"),
+        ("umeng", "filecast", 1),
+    ],
 )
 def test_what_may_be_said_besides_is_checked(provider: str, name: str, value: Any) -> None:
     """A word in quotation marks is no yes or no."""

@@ -11,6 +11,7 @@ from clarion.senders import (
     jpush_answers,
     meizu_answers,
     oppo_answers,
+    umeng_answers,
     vivo_answers,
     xiaomi_answers,
 )
@@ -29,6 +30,8 @@ def test_the_reasons_watched_are_those_of_the_tables() -> None:
         vivo_answers.TABLE,
         jpush_answers.TABLE,
         getui_answers.TABLE,
+        umeng_answers.TABLE,
+        umeng_answers.ALONE,
         honor_answers.TABLE,
         meizu_answers.TABLE,
         meizu_answers.TARGETS,
