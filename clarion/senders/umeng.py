@@ -184,6 +184,8 @@ def warnings(message: Message) -> list[str]:
     said = cut_lifetime(message, LONGEST, "Umeng")
     if message.ttl == 0:
         said.append("ttl: Umeng has no word for now or never: it keeps the message for a minute")
+    if badge_step(message.badge):
+        said.append("badge: Umeng counts no phone's badge, so an increment is not told")
     if is_service(message) and not message.umeng.channel_properties:
         said.append("classification: Umeng hands it on only as umeng.channel_properties says it")
     return said
