@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import asyncpg
@@ -26,6 +27,7 @@ class OpenInput(Parcel):
 
     push_id: str
     spec: PushSpec | None = None
+    asked_at: datetime | None = None  # when the start was asked for: a new push is not planned before that
 
 
 class OpenResult(Parcel):
@@ -97,7 +99,9 @@ class Audiences:
         if input.spec is None:
             opened = await running.known(self._db, input.push_id)
         else:
-            opened = await pushes.open_push(self._db, input.spec, input.push_id, check=_check)
+            opened = await pushes.open_push(
+                self._db, input.spec, input.push_id, check=_check, asked_at=input.asked_at
+            )
         if opened.opened == "different":
             raise AlreadyExists(
                 f"push {input.push_id!r} exists with other content: choose another id "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +26,7 @@ class OpenCampaignInput(Parcel):
 
     campaign_id: str
     spec: CampaignSpec
+    asked_at: datetime | None = None  # when the start was asked for: a new one is not planned before that
 
 
 class OpenCampaignResult(Parcel):
@@ -78,7 +80,9 @@ class Campaigns:
     @activity.defn(name="open_campaign")
     async def open_campaign(self, input: OpenCampaignInput) -> OpenCampaignResult:
         """Insert it. Fails for good with AlreadyExists, NotFound, or BadSpec: nobody could be sent it."""
-        opened = await campaigns.open_campaign(self._db, input.spec, input.campaign_id, check=_check)
+        opened = await campaigns.open_campaign(
+            self._db, input.spec, input.campaign_id, check=_check, asked_at=input.asked_at
+        )
         return OpenCampaignResult(opened=opened)
 
     @activity.defn(name="advance_campaign")

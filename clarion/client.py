@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4, uuid5
@@ -70,6 +70,7 @@ from clarion.model.topic import TopicChange, TopicChanged, TopicSend, TopicSent
 from clarion.store import content
 from clarion.store import retry as retries
 from clarion.store.database import Database
+from clarion.store.planned import not_past
 
 TASK_TIMEOUT = timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT)  # ten would be a killed worker's silence
 _KNOWN = "select spec_hash, verdict, closed_at from push where push_id = $1"
@@ -246,8 +247,11 @@ class Clarion:
 
         Temporal forgets a closed workflow, and would run it again; the ledger does not.
         """
-        row = None if self.db is None else await self.db.fetchrow(known, id)
+        if self.db is None:
+            return None
+        row = await self.db.fetchrow(known, id)
         if row is None:
+            not_past(spec, datetime.fromtimestamp(SYSTEM_CLOCK.time(), UTC))
             return None
         if row["spec_hash"] != spec.model_copy(update={"id": None}).digest():
             raise AlreadyExists(f"{id!r} exists with other content: choose another id")

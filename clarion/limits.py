@@ -52,6 +52,7 @@ LIVE_MIN: Final = 3
 LIVE_MAX: Final = 64
 LOOK_AGAIN: Final = 10.0
 LOOK_AGAIN_MAX: Final = 300.0
+LATE_START: Final = 60.0  # a new push may be planned for so long ago: clocks differ, and people say "now"
 LOOK_SCHEDULED: Final = 3_600.0  # before its time a push only looks whether somebody moved it with --direct
 IDLE_LOOKS: Final = 3  # looks with nothing live, nothing changed and no named wait: paused by clarion
 SENDER_GONE: Final = 15.0  # a process not seen for so long serves no queue

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+from pydantic import Field
 from temporalio import workflow
 
 from activities.parcel import Parcel
@@ -10,13 +13,14 @@ from activities.registrations import Registrations, RetireInput
 from activities.send import Sending, SendInput
 from clarion import names
 from workflows import calls
+from workflows.start import read_batch
 
 
 class BatchInput(Parcel):
     """One batch of a push, or a list of batches that have only retries due."""
 
-    push_no: int
-    batches: tuple[int, ...]
+    push_no: int = Field(ge=0, lt=2**63)
+    batches: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = Field(min_length=1)
     provider: str
     high: bool = False
 
@@ -32,8 +36,13 @@ class BatchWorkflow:
     """Keeps nothing: a lost one is found again by what its batch still has open."""
 
     @workflow.run
-    async def run(self, input: BatchInput) -> BatchResult:
-        """Admit, send, retire. Cancelled, it drains: what is on the wire is answered and booked."""
+    async def run(self, *inputs: Any) -> BatchResult:
+        """Take one BatchInput, from a push. Admit, send, retire.
+
+        Cancelled, it drains: what is on the wire is answered and booked. Fails at once when a stranger
+        started it with something else.
+        """
+        input = read_batch(BatchInput, inputs)
         quota = QuotaInput(push_no=input.push_no, batches=input.batches)
         admitted = await calls.ops(Quota.acquire_quota, quota)
         if admitted.why is not None:

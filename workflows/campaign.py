@@ -103,7 +103,9 @@ class CampaignWorkflow(Steered):
         try:
             if start.spec is not None:
                 self._kind = start.spec.campaign_kind
-                opening = OpenCampaignInput(campaign_id=self._id, spec=start.spec)
+                opening = OpenCampaignInput(
+                    campaign_id=self._id, spec=start.spec, asked_at=workflow.info().start_time
+                )
                 await calls.ops(Campaigns.open_campaign, opening)
             self._known = True
             return await self._follow()

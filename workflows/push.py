@@ -93,7 +93,8 @@ class PushWorkflow(Steered):
 
     async def _open_and_send(self, inputs: tuple[Any, ...]) -> PushResult:
         start = read_start(PushSpec, PREFIX, workflow.info().workflow_id, inputs)
-        opening = OpenInput(push_id=start.id, spec=start.spec)
+        asked_at = workflow.info().start_time
+        opening = OpenInput(push_id=start.id, spec=start.spec, asked_at=asked_at)
         self._push = await calls.ops(Audiences.open_push, opening)
         if self._push.result is not None:  # a repeated start: the stored result, nothing is sent again
             return self._end(self._push.result)

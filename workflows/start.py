@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from temporalio.exceptions import ApplicationError
 
 from clarion.model.base import Model
@@ -22,6 +22,7 @@ from workflows.payloads import Garbled
 
 Spec = TypeVar("Spec", CampaignSpec, PushSpec)
 Words = TypeVar("Words", bound=Model)
+Own = TypeVar("Own", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,16 @@ def read_topic(kind: type[Words], workflow_id: str, inputs: Sequence[Any]) -> tu
         return id, _as_json(kind, inputs[0])
     except ValidationError as error:
         raise _refuse("BadSpec", first_words(error, "input")) from None
+
+
+def read_batch(kind: type[Own], inputs: Sequence[Any]) -> Own:
+    """The input of a batch, which its push gives it. Raises ApplicationError: another has started it."""
+    try:
+        return kind.model_validate(inputs[0] if len(inputs) == 1 else None)
+    except ValidationError as error:
+        raise _refuse(
+            "BadSpec", f"batches are started by their push, not by hand ({first_words(error, 'input')})"
+        ) from None
 
 
 def read_words(kind: type[Words], given: Any, *, short: str) -> Words:

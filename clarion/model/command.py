@@ -19,6 +19,7 @@ from clarion.model.base import Id, Model
 from clarion.model.message import Message
 
 Reason = Annotated[str, Field(max_length=400)]
+OF_THE_MACHINE = ("localtime", "posixrules", "Factory")  # names of no place, another zone on each machine
 FinalState = Literal["rejected", "expired", "cancelled", "dead", "in_doubt"]
 
 
@@ -181,6 +182,8 @@ class RetryAnswer(Model):
 def zone_named(name: str) -> ZoneInfo:
     """The zone of an IANA name. Raises ValueError."""
     try:
+        if name in OF_THE_MACHINE:
+            raise ValueError
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(

@@ -25,6 +25,7 @@ from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.store import content as contents
 from clarion.store import push as pushes
 from clarion.store.database import Database
+from clarion.store.planned import not_past
 from clarion.store.sql import beside
 
 SQL = beside(__file__)
@@ -63,7 +64,12 @@ def spec_hash(spec: CampaignSpec) -> bytes:
 
 
 async def open_campaign(
-    db: Database, spec: CampaignSpec, campaign_id: str, *, check: pushes.Check | None = None
+    db: Database,
+    spec: CampaignSpec,
+    campaign_id: str,
+    *,
+    check: pushes.Check | None = None,
+    asked_at: datetime | None = None,
 ) -> Opened:
     """Insert the campaign, or compare it with the one that has this id.
 
@@ -73,6 +79,7 @@ async def open_campaign(
     digest = spec_hash(spec)
     opened: str | None = await db.fetchval(SQL.known, campaign_id, digest)
     if opened is None:
+        not_past(spec, asked_at)
         opened = await _open(db, spec, campaign_id, digest, check)
     if opened == "different":
         raise AlreadyExists(

@@ -24,6 +24,7 @@ from clarion.model.spec import PushSpec
 from clarion.store import audience as rules
 from clarion.store import content as contents
 from clarion.store.database import Database
+from clarion.store.planned import not_past
 from clarion.store.reasons import Reasons
 from clarion.store.sql import beside
 
@@ -122,7 +123,14 @@ def spec_hash(spec: PushSpec) -> bytes:
     return spec.model_copy(update={"id": None}).digest()
 
 
-async def open_push(db: Database, spec: PushSpec, push_id: str, *, check: Check | None = None) -> OpenedPush:
+async def open_push(
+    db: Database,
+    spec: PushSpec,
+    push_id: str,
+    *,
+    check: Check | None = None,
+    asked_at: datetime | None = None,
+) -> OpenedPush:
     """Insert the push, or compare it with the one that has this id.
 
     `check` sees the message of a new push, and the providers of its app, before anything is written.
@@ -133,6 +141,7 @@ async def open_push(db: Database, spec: PushSpec, push_id: str, *, check: Check 
     known = await db.fetchrow(SQL.known, push_id, digest)
     if known is not None:
         return OpenedPush(**known)
+    not_past(spec, asked_at)
     look = await _look(db, spec)
     message = spec.message if spec.message is not None else Message.model_validate(look["message"])
     if check is not None:

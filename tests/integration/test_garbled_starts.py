@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ApplicationError
 
 from clarion import names
+from clarion.client import Clarion
+from clarion.errors import BadSpec
+from clarion.model.spec import CampaignSpec, PushSpec
+from clarion.store import push as pushes
 from clarion.store.database import Database
 from tests.support.engine import Engine, running_engine
 from tests.support.postgres import Databases
@@ -116,3 +121,62 @@ async def test_updates_and_signals_that_cannot_be_decoded(engine: Engine) -> Non
     await workflow.signal("resume", sent(b"x", b"no/such"))
     app.sender.rate = float("inf")
     assert (await push.result())["counts"]["accepted"] == 1_000
+
+
+async def ended_so(engine: Engine, workflow: str, workflow_id: str, *inputs: Any) -> str:
+    """The words with which a workflow that was started by hand must fail."""
+    handle = await engine.start_raw(workflow, workflow_id, *inputs)
+    async with asyncio.timeout(10):
+        with pytest.raises(WorkflowFailureError) as failure:
+            await handle.result()
+    return str(failure.value.cause)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        (),
+        ({"x": 1},),
+        ("x",),
+        (sent(b"{bad"),),
+        ({"push_no": 1, "batches": [], "provider": "null"},),
+        ({"push_no": 2**80, "batches": [0], "provider": "null"},),
+    ],
+    ids=["nothing", "another-shape", "text", "no-json", "no-batch", "no-number"],
+)
+async def test_a_batch_by_hand(engine: Engine, inputs: tuple[Any, ...]) -> None:
+    """It fails with a reason, not task after task or try after try for ever."""
+    said = await ended_so(engine, names.BATCH_WORKFLOW, "by-hand", *inputs)
+
+    assert "batches are started by their push, not by hand" in said
+
+
+@pytest.mark.parametrize("workflow", [names.PUSH_WORKFLOW, names.CAMPAIGN_WORKFLOW])
+async def test_a_start_for_a_time_that_is_past(engine: Engine, workflow: str) -> None:
+    """Refused from the client and started raw; what was taken before is joined whenever it is repeated."""
+    app = await engine.app(1)
+    kind = workflow.removesuffix("Workflow").lower()
+    past, id = datetime.now(UTC) - timedelta(minutes=5), f"{kind}-of-yesterday"
+    body = {
+        "app": app.name,
+        "audience": {"everybody": True},
+        "message": {"texts": {"default": {"title": "x"}}},
+        "send_at": past.isoformat(),
+    }
+    stored = Clarion(engine.client, engine.db)
+
+    assert "send_at is past (it was" in await ended_so(engine, workflow, f"{kind}/{id}", body)
+    start: Any = (
+        stored.schedule_push(PushSpec.model_validate(body), id=id)
+        if kind == "push"
+        else stored.start_campaign(CampaignSpec.model_validate(body), id=id)
+    )
+    with pytest.raises(BadSpec, match="leave it out to send at once, or give a later time"):
+        await start
+    assert await engine.db.fetchval("select count(*) from push where push_id = $1", id) == 0
+    assert await engine.db.fetchval("select count(*) from campaign where campaign_id = $1", id) == 0
+    if kind == "push":
+        spec = PushSpec.model_validate(body)
+        await pushes.open_push(engine.db, spec, id)  # as it was taken when its time was still to come
+        handle = await engine.start_raw(workflow, f"push/{id}", body)
+        assert (await handle.result())["verdict"] == "completed"
