@@ -24,7 +24,7 @@ async def words(push: Push) -> list[str]:
 
 
 async def test_signals_across_the_rollover(db: Database, temporal_address: str) -> None:
-    """Hundreds, faster than they are written: all of them, in order, by two runs of the workflow."""
+    """C51: hundreds, faster than they are written: all of them, in order, by two runs of the workflow."""
     async with running_engine(db, temporal_address) as engine:
         push = await (await engine.app(10)).push(send_at=datetime.now(UTC) + timedelta(hours=1))
         first = (await push.handle.workflow.describe()).run_id

@@ -228,7 +228,7 @@ async def test_a_repeated_start_joins_or_is_refused(engine: Engine) -> None:
 
 
 async def test_twenty_equal_starts_are_one_campaign(engine: Engine) -> None:
-    """A service that repeats a lost answer, from many places at once: one id, one run, one push."""
+    """C59: a service repeats a lost answer, from many places at once: one id, one run, one push."""
     app = await engine.app(40)
     spec = CampaignSpec(app=app.name, message=MESSAGE, audience=Audience(everybody=True), pace=4_000.0)
     clarion = Clarion(engine.client, engine.db)

@@ -26,6 +26,15 @@ def test_a_bucket_trickles() -> None:
     assert bucket.take(50, 9.0) == 5
 
 
+def test_a_pace_a_minute_is_kept_to_the_fraction() -> None:
+    """C54: 1,019 a minute are so many in ten minutes, not 960, however often somebody asks."""
+    bucket, taken = Bucket(1_019 / 60, 0.0), 0
+    for hundredth in range(60_000):
+        taken += bucket.take(3, hundredth / 100)
+
+    assert taken == pytest.approx(10_190, rel=0.02)
+
+
 def test_a_new_rate_holds_from_now_on() -> None:
     """What trickled in before stays, up to what the new rate lets it hold."""
     bucket = Bucket(100.0, 0.0)
