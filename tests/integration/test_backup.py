@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from activities.housekeeping import Housekeeping
 from clarion import limits
@@ -88,3 +90,59 @@ async def test_a_restored_dump_goes_on(
     assert result["verdict"] == "completed"
     assert (counts["audience"], counts["accepted"]) == (PHONES, PHONES)
     assert counts.get("redo", 0) <= (0 if paused else limits.WINDOW)
+
+
+# ── the page ──────────────────────────────────────────────────────────────────────────────────────────────
+
+ROOT = Path(__file__).resolve().parents[2]
+SECTION = (ROOT / "docs" / "operations.md").read_text().split("## Backup and restore")[1].split("\n## ")[0]
+COMMANDS = [line.removeprefix("$ docker compose ") for line in SECTION.splitlines() if line.startswith("$ ")]
+SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+
+
+async def as_written(command: str, url: str, place: Path) -> None:
+    """`exec -T postgres …` of the page on a database of ours, with its redirection."""
+    _, _, _, program, *words = shlex.split(command)
+    name = urlsplit(url).path[1:]
+    given: Path | None = None
+    out: list[str | Path] = []
+    for word in words:
+        if word.startswith("<"):
+            given = place / word[1:]
+        elif word.startswith(">"):
+            out.append(f"--file={place / word[1:]}")
+        elif not word.startswith("--username="):  # ours has another name
+            out.append({"clarion": name, "--dbname=clarion": f"--dbname={name}"}.get(word, word))
+    await tool(program, url, *out, *([given] if given else []))
+
+
+async def test_the_commands_of_the_page(databases: Databases, tmp_path: Path) -> None:
+    """Dump, drop, create and restore, word for word: everything is there again, and nothing is to migrate."""
+    url = await databases.migrated()
+    before = await Database.connect(url)
+    await before.execute("insert into app (name) values ('kept')")
+    ours = [command for command in COMMANDS if command.startswith("exec -T postgres ")]
+    programs = [command.split()[3] for command in ours]
+    for command in ours:  # `before` is still connected: --force is there for that
+        await as_written(command, url, tmp_path)
+    await before.close()
+
+    restored = await Database.connect(url)
+    names = [row["name"] for row in await restored.fetch("select name from app")]
+    await restored.close()
+    assert await migrate.migrate(url) == []
+    await databases.drop(url)
+    assert programs == ["pg_dump", "dropdb", "createdb", "pg_restore"]
+    assert names == ["kept"]
+
+
+def test_the_services_of_the_page() -> None:
+    """Every service that it names is one, and it stops all those that would write."""
+    named = {word for command in COMMANDS for word in command.split()[:4] if "postgres" in word}
+    stopped = next(command.split()[1:] for command in COMMANDS if command.startswith("stop "))
+    workers = {name for name, one in SERVICES.items() if "build" in one and one["restart"] != "no"}
+
+    assert named == {"postgres", "temporal-postgres"}
+    assert named <= set(SERVICES)
+    assert set(stopped) == workers
+    assert "run --rm migrate" in COMMANDS
