@@ -136,6 +136,35 @@ async def test_a_server_that_forgets_commits_is_refused(empty_database_url: str)
         await Database.connect(empty_database_url)
 
 
+async def test_a_server_that_has_become_read_only_is_away(empty_database_url: str) -> None:
+    """A failover: what it refuses to write is repeated on new connections, until one of them may write."""
+    name = empty_database_url.rsplit("/", 1)[1]
+    db = await Database.connect(empty_database_url)
+    await db.execute("create table public.written (n int)")
+    admin = await asyncpg.connect(empty_database_url)
+    await admin.execute(f"alter database {name} set default_transaction_read_only = on")
+    await db.pool.expire_connections()
+    tries = 0
+
+    async def write() -> None:
+        nonlocal tries
+        tries += 1
+        await db.execute("insert into public.written values (1)")
+
+    writing = asyncio.create_task(db.persist(write))
+    async with asyncio.timeout(20):
+        while tries < 3:  # noqa: ASYNC110 - it happens in PostgreSQL
+            await asyncio.sleep(0.02)
+    assert not writing.done()
+    await admin.execute("set default_transaction_read_only = off")
+    await admin.execute(f"alter database {name} reset default_transaction_read_only")
+    await admin.close()
+    await asyncio.wait_for(writing, 20)
+
+    assert await db.fetchval("select count(*) from public.written") == 1
+    await db.close()
+
+
 async def test_migrations_run_once(empty_database_url: str) -> None:
     """Two start together: one runs them all in order, the other finds nothing left; so does a third."""
     both = await asyncio.gather(*(migrate.migrate(empty_database_url) for _ in range(2)))
