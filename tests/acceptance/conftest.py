@@ -6,8 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.acceptance import together
 from tests.acceptance.field import Field
 from tests.support.stack import running_stack
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First the module that has a stack of its own: there are never two at once."""
+    items.sort(key=lambda item: item.path.name != "test_canary.py")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is deselected is not played either."""
+    together.select(session.items)
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +30,7 @@ async def whole_field() -> AsyncIterator[Field]:
 
 @pytest.fixture
 async def field(whole_field: Field) -> AsyncIterator[Field]:
-    """The same, with a sandbox that has no faults before and after the test."""
-    await whole_field.stack.sandbox("POST", "/clear")
+    """The same, quiet before and after the test: no faults, nothing blocked, nothing running."""
+    await whole_field.quiet()
     yield whole_field
-    await whole_field.stack.sandbox("POST", "/clear")
+    await whole_field.quiet()

@@ -7,20 +7,24 @@ import json
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import asyncpg
-import yaml
 
 from benchmarks import devices
+from clarion.client import Clarion, PushHandle
+from clarion.model.spec import PushSpec
 from tests.support import judge
 from tests.support.stack import Stack
 
 PHONES = 24_000
 LEASE = {"apns": 10.0, "fcm": 14.0, "webpush": 10.0}
+AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)  # a test may have killed the server
 _numbers = count(1)
 
 CLAIMED = """
@@ -47,6 +51,8 @@ class Field:
     def __init__(self, stack: Stack, file: Path) -> None:
         self.stack = stack
         self.file = file
+        self.log_start = 0  # where the sandbox's log stood when the field was last quiet
+        self.playing: set[asyncio.Future[None]] = set()
 
     @classmethod
     async def make(cls, stack: Stack) -> Field:
@@ -66,10 +72,30 @@ class Field:
             "message": {"texts": {"default": {"title": f"Test {id}", "body": "A body"}}},
             **spec,
         }
-        path = self.stack.data.parent / f"{id}.yaml"
-        path.write_text(yaml.safe_dump(given))
-        await self.stack.cli("push", "start", path, "--id", id)
+        async with self.client() as clarion:
+            await clarion.schedule_push(PushSpec.model_validate(given), id=id)
         return await self.find(id)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Clarion]:
+        """The Python client: a program takes a second to begin, and says the same words."""
+        facts = self.stack.facts
+        async with await Clarion.connect(
+            facts["temporal_address"], namespace=facts["namespace"], database_url=facts["database_url"]
+        ) as clarion:
+            yield clarion
+
+    async def quiet(self) -> None:
+        """No faults, and what a failed test has left is unblocked and cancelled. Not while a group plays."""
+        if self.playing:
+            return
+        await self.stack.sandbox("POST", "/clear")
+        async with self.stack.database() as db:
+            left = await db.fetch("select push_id from push where closed_at is null")
+        for row in left:
+            await self.stack.cli("push", "unblock", row["push_id"], check=False)
+            await self.stack.cli("push", "cancel", row["push_id"], check=False)
+        self.log_start = self.stack.log.stat().st_size
 
     async def find(self, id: str) -> Push:
         """A push that somebody has started, however."""
@@ -95,6 +121,7 @@ class Push:
     def __init__(self, field: Field, id: str, push_no: int, key: str) -> None:
         self.field, self.stack = field, field.stack
         self.id, self.push_no, self.key = id, push_no, key
+        self.log_start = field.log_start
 
     async def counts(self) -> dict[str, int]:
         """The ledger's counters now, over all lanes."""
@@ -115,31 +142,30 @@ class Push:
         """Wait until this share of all phones has an answer."""
         async with asyncio.timeout(timeout):
             while True:
-                counts = await self.counts()
-                if counts["accepted"] + counts["rejected"] >= share * PHONES:
-                    return counts
+                with suppress(*AWAY):
+                    counts = await self.counts()
+                    if counts["accepted"] + counts["rejected"] >= share * PHONES:
+                        return counts
                 await asyncio.sleep(0.05)
 
     async def finished(self, timeout: float = 120.0) -> judge.Account:
         """Wait until it is closed; the judge's account."""
         async with asyncio.timeout(timeout):
             while True:
-                try:
+                with suppress(*AWAY):
                     async with self.stack.database() as db:
                         if await db.fetchval(
                             "select closed_at is not null from push where push_no = $1", self.push_no
                         ):
                             break
-                except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                    pass  # a test may have killed the server
                 await asyncio.sleep(0.1)
         await asyncio.sleep(0.3)  # the sandbox writes its log at least every 0.2 s
         url = self.stack.facts["database_url"]
-        return await judge.judge(self.field.file, self.stack.log, self.id, url, self.key)
+        return await judge.judge(self.field.file, self.stack.log, self.id, url, self.key, self.log_start)
 
     def requests(self) -> list[dict[str, Any]]:
         """The sandbox's log of this push."""
-        return list(judge.log_lines(self.stack.log, self.key))
+        return list(judge.log_lines(self.stack.log, self.key, self.log_start))
 
     async def kill_a_sender(self) -> Killed:
         """Stop a sender that holds claimed rows, look at them, kill it. Fails if it held less than 100."""
@@ -183,6 +209,17 @@ class Push:
         """One operator's command by the command line; when it had been acknowledged (epoch seconds)."""
         await self.stack.cli("push", words[0], self.id, *words[1:])
         return time.time()
+
+    @asynccontextmanager
+    async def handle(self) -> AsyncIterator[PushHandle]:
+        """The client's handle on it."""
+        async with self.field.client() as clarion:
+            yield clarion.push(self.id)
+
+    async def hurry(self) -> None:
+        """No pace from now on: what a test had to see is seen."""
+        async with self.handle() as handle:
+            await handle.set_pace(None)
 
     async def shown(self) -> dict[str, Any]:
         """`clarion push show --json`."""

@@ -29,6 +29,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from prometheus_client.parser import text_string_to_metric_families
 from temporalio.client import Client
 
+from clarion import limits
 from clarion.client import Clarion, PushHandle
 from clarion.model.audience import Audience
 from clarion.model.message import Message, Text
@@ -136,21 +137,27 @@ async def closed(stack: Stack, *ids: str, seconds: float = 120.0) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_the_sums_of_all_processes_equal_the_ledgers(told: Field) -> None:
-    """Accepted, rejected and retired, tried again, cancelled, expired; at two priorities."""
+@pytest.fixture(scope="module")
+async def busy(told: Field) -> Field:
+    """It, after pushes at two priorities: accepted, retired, tried again, cancelled, expired."""
     stack = told.stack
     await stack.sandbox("POST", "/dead", {"share": 0.02, "seed": 1})
     await stack.sandbox("POST", "/faults", {"provider": "fcm", "status": 503, "share": 0.03, "for": 5})
-    whole = await told.start()
-    await closed(stack, whole.id)
-    await stack.sandbox("POST", "/clear")
-    high = await told.start(priority="high", pace=2_000)
-    await high.until(0.1)
-    await high.command("cancel", "--reason", "enough")
-    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 5))
+    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6))
     late = await told.start(pace=500, deadline=soon)
-    await closed(stack, high.id, late.id)
+    high = await told.start(priority="high", pace=2_000)
+    whole = await told.start()
+    await high.until(0.1)
+    async with high.handle() as handle:
+        await handle.cancel()
+    await closed(stack, whole.id, high.id, late.id)
+    await stack.sandbox("POST", "/clear")
+    return told
 
+
+async def test_the_sums_of_all_processes_equal_the_ledgers(busy: Field) -> None:
+    """Whatever became of a delivery, and at which priority."""
+    stack = busy.stack
     expected, retired = await ledger(stack)
 
     assert {status for _, _, status in expected} >= {"success", "failed", "cancelled", "expired"}
@@ -166,15 +173,18 @@ async def test_one_process_says_what_is_pending(told: Field) -> None:
     """The rows that a paused push has left, from one page of all."""
     push = await told.start(pace=1_000)
     await push.until(0.05)
-    await push.command("pause")
-    await asyncio.sleep(6)
-
-    counts = await push.counts()
+    async with push.handle() as handle:
+        await handle.pause()
+    await asyncio.sleep(limits.GRANT_SECONDS + 0.5)
+    expected = {("normal",): (await push.counts())["open"]}
+    async with asyncio.timeout(20):
+        while summed(told.stack, "push_pending_messages") != expected:  # noqa: ASYNC110  # pages
+            await asyncio.sleep(0.2)
     voices = [name for name, page in pages(told.stack).items() if b"\npush_pending_messages{" in page]
 
-    assert summed(told.stack, "push_pending_messages") == {("normal",): counts["open"]}
     assert voices == ["control"]
-    await push.command("cancel")
+    async with push.handle() as handle:
+        await handle.cancel()
     await closed(told.stack, push.id)
 
 
@@ -202,15 +212,11 @@ def deployed() -> dict[str, set[str]]:
     }
 
 
-async def test_rules_and_dashboard_ask_for_metrics_that_there_are(told: Field) -> None:
+async def test_rules_and_dashboard_ask_for_metrics_that_there_are(busy: Field) -> None:
     """Each name stands on a page of the running stack, but the count of failures that there were none of."""
-    await told.stack.sandbox("POST", "/dead", {"share": 0.02, "seed": 2})
-    push = await told.start()
-    await closed(told.stack, push.id)
-    await told.stack.sandbox("POST", "/clear")
     there = {
         line.split(b"{")[0].split(b" ")[0].decode()
-        for page in pages(told.stack).values()
+        for page in pages(busy.stack).values()
         for line in page.splitlines()
         if not line.startswith(b"#")
     }

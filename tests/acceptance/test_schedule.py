@@ -15,12 +15,15 @@ import pytest
 
 from clarion.client import Clarion
 from tests.acceptance.field import PHONES, Field, Push
+from tests.acceptance.together import Together
 from tests.support.stack import ROOT, Stack
 
 SERVING = """
 select count(*) from worker where pid = any ($1::int[]) and seen_at > now() - interval '15 s'
 """
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+SOON = 7.0  # seconds from a start: long enough that the push is open and pending before its time
+together = Together()
 
 
 @asynccontextmanager
@@ -57,6 +60,13 @@ async def more_control(stack: Stack, number: int) -> AsyncIterator[list[Process]
             await asyncio.gather(*(process.wait() for process in more))
 
 
+@pytest.fixture(scope="module", autouse=True)
+async def more(whole_field: Field) -> AsyncIterator[list[Process]]:
+    """Two more of them for all tests here."""
+    async with more_control(whole_field.stack, 2) as made:
+        yield made
+
+
 def at(moment: float) -> str:
     """A moment as a spec has it."""
     return datetime.fromtimestamp(moment, UTC).isoformat()
@@ -82,38 +92,27 @@ async def executed_once(push: Push, due: float, *, begun: float, sending: float)
     assert due <= account.first_request <= due + sending  # the first range is frozen meanwhile
 
 
+@together
 async def test_once_by_exactly_one_of_three(field: Field) -> None:
     """Three control processes: pending until its second, then executed by one of them, at once."""
-    async with more_control(field.stack, 2):
-        due = time.time() + 15
-        push = await field.start(send_at=at(due))
-        before = (await push.shown())["state"], time.time()
+    due = time.time() + SOON
+    push = await field.start(send_at=at(due))
+    before = (await push.shown())["state"], time.time()
 
-        await executed_once(push, due, begun=1.0, sending=2.0)
+    await executed_once(push, due, begun=1.0, sending=2.0)
 
     assert before[0] == "pending" or before[1] > due
     assert (await push.shown())["state"] == "completed"
 
 
-async def test_one_of_three_is_killed_at_the_due_second(field: Field) -> None:
-    """The one that knew of it best dies at that moment: another executes it, once, within five seconds."""
-    async with more_control(field.stack, 2) as more:
-        due = time.time() + 15
-        push = await field.start(send_at=at(due))
-        await asyncio.sleep(due - time.time() - 0.01)
-        field.stack.kill(field.stack.pids("control")["control"])
-        more[0].send_signal(signal.SIGKILL)
-
-        await executed_once(push, due, begun=4.0, sending=5.0)
-
-
+@together
 async def test_moved_edited_and_called_off_until_the_last_moment(field: Field) -> None:
     """A second before its time it is moved; moved again, it is cancelled: no request in all that time."""
-    due = time.time() + 12
+    due = time.time() + SOON
     push = await field.start(send_at=at(due))
-    async with await Clarion.connect(field.stack.facts["temporal_address"]) as clarion:
+    async with push.handle() as handle:
         await asyncio.sleep(due - time.time() - 1.0)
-        await clarion.push(push.id).reschedule(datetime.now(UTC) + timedelta(minutes=1))
+        await handle.reschedule(datetime.now(UTC) + timedelta(minutes=1))
     await asyncio.sleep(due + 1.5 - time.time())
     assert push.requests() == []
     assert (await push.shown())["state"] == "pending"
@@ -123,3 +122,14 @@ async def test_moved_edited_and_called_off_until_the_last_moment(field: Field) -
 
     assert account.requests == account.audience == 0
     assert (await push.shown())["state"] == "cancelled"
+
+
+async def test_one_of_three_is_killed_at_the_due_second(field: Field, more: list[Process]) -> None:
+    """The one that knew of it best dies at that moment: another executes it, once, within five seconds."""
+    due = time.time() + SOON
+    push = await field.start(send_at=at(due))
+    await asyncio.sleep(due - time.time() - 0.01)
+    field.stack.kill(field.stack.pids("control")["control"])
+    more[0].send_signal(signal.SIGKILL)
+
+    await executed_once(push, due, begun=4.0, sending=5.0)

@@ -43,6 +43,14 @@ def exact(account: Account) -> bool:
     return True
 
 
+async def watched(push: Push) -> None:
+    """The watch looks once a minute, and when a control process begins: not to wait for the minute."""
+    async with push.stack.database() as db:
+        age = await db.fetchval("select now() - created_at from push where push_no = $1", push.push_no)
+    await asyncio.sleep(max(0.0, limits.WATCH_GRACE + 1.0 - age.total_seconds()))
+    push.stack.kill(push.stack.pids("control")["control"], signal.SIGTERM)
+
+
 async def paused_by_clarion(push: Push, reason: str) -> None:
     """Wait for housekeeping's word; it stands in the list."""
     async with asyncio.timeout(limits.HOUSEKEEPING_EVERY + 30), push.stack.database() as db:
@@ -54,16 +62,13 @@ async def paused_by_clarion(push: Push, reason: str) -> None:
 
 
 async def test_by_hand(field: Field) -> None:
-    """A push is reset, one of its batches reset, another terminated: it ends exactly, without a word."""
+    """A batch is terminated, its push is reset: it ends exactly, without a word."""
     push = await field.start(pace=2_000)
     await push.until(0.1)
-    await temporal(
-        push, "workflow", "terminate", "--workflow-id", f"push/{push.id}/b0", "--reason", "by hand"
-    )
+    await temporal(push, *TERMINATE, f"push/{push.id}/b0")
     await push.until(0.3)
-    reset = ("workflow", "reset", "--type", "FirstWorkflowTask", "--reason", "by hand")
-    await temporal(push, *reset, "--workflow-id", f"push/{push.id}")
-    await push.command("pace", "none")
+    await temporal(push, *RESET, f"push/{push.id}")
+    await push.hurry()
 
     assert exact(await push.finished())
 
@@ -74,14 +79,12 @@ async def test_terminated(field: Field) -> None:
     await push.until(0.1)
     await temporal(push, *TERMINATE, f"push/{push.id}")
     ended = time.time()
-    # The watch looks once a minute, and when a control process begins: not to wait for the minute.
-    await asyncio.sleep(limits.WATCH_GRACE)
-    field.stack.kill(field.stack.pids("control")["control"], signal.SIGTERM)
+    await watched(push)
 
     await paused_by_clarion(push, "its workflow has ended (terminated): resume starts it again")
     assert max(entry["t"] for entry in push.requests()) - ended <= 2
 
-    await push.command("pace", "none")
+    await push.hurry()
     await push.command("resume")
     assert exact(await push.finished())
 
@@ -93,8 +96,7 @@ async def test_temporal_has_lost_its_data(field: Field) -> None:
     for file in field.stack.data.glob("temporal.db*"):
         file.unlink()
     field.stack.kill(field.stack.pids("temporal")["temporal"])
-    await asyncio.sleep(limits.WATCH_GRACE)
-    field.stack.kill(field.stack.pids("control")["control"], signal.SIGTERM)
+    await watched(going)
 
     reason = "its workflow is unknown to Temporal: resume starts it again"
     for push in (going, leaving):
@@ -103,7 +105,7 @@ async def test_temporal_has_lost_its_data(field: Field) -> None:
     await asyncio.sleep(2)
     assert len(going.requests()) == stood
 
-    await going.command("pace", "none")
+    await going.hurry()
     await going.command("resume")
     await leaving.command("cancel", "--reason", "not any more")
     assert exact(await going.finished())

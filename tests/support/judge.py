@@ -100,9 +100,13 @@ def devices_in(path: Path) -> Iterator[str]:
             )
 
 
-def log_lines(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
-    """Requests of the sandbox's log, of one push if its de-duplication key is given."""
+def log_lines(path: Path, key: str | None, start: int = 0) -> Iterator[dict[str, Any]]:
+    """Requests of the sandbox's log, of one push if its de-duplication key is given.
+
+    `start`: where in the file the first line to look at begins, in bytes.
+    """
     with path.open(encoding="utf-8") as lines:
+        lines.seek(start)
         for line in lines:
             if key is not None and key not in line:
                 continue  # the log has the requests of all pushes: to parse them all takes seconds
@@ -112,12 +116,14 @@ def log_lines(path: Path, key: str | None) -> Iterator[dict[str, Any]]:
                     yield entry
 
 
-def read_log(path: Path, key: str | None, account: Account) -> tuple[Counter[str], Counter[str]]:
+def read_log(
+    path: Path, key: str | None, account: Account, start: int = 0
+) -> tuple[Counter[str], Counter[str]]:
     """Requests and accepted requests per address."""
     requests: Counter[str] = Counter()
     accepted: Counter[str] = Counter()
     first, last = float("inf"), 0.0
-    for entry in log_lines(path, key):
+    for entry in log_lines(path, key, start):
         requests[entry["token"]] += 1
         first, last = min(first, entry["t"]), max(last, entry["t"])
         account.throttled += entry["status"] == 429
@@ -175,10 +181,12 @@ def judge_devices(
         account.unexplained += bool(sent) and state not in ("accepted", "in_doubt") and not doubt
 
 
-async def judge(devices: Path, log: Path, push_id: str, url: str, key: str | None = None) -> Account:
-    """The whole account of one push."""
+async def judge(
+    devices: Path, log: Path, push_id: str, url: str, key: str | None = None, start: int = 0
+) -> Account:
+    """The whole account of one push, whose requests stand in the log from `start` on."""
     account = Account()
-    _, accepted = read_log(log, key, account)
+    _, accepted = read_log(log, key, account, start)
     rows = await read_ledger(url, push_id, account)
     account.duplicates = account.accepted_requests - len(accepted)
     judge_devices(devices_in(devices), rows, accepted, account)
