@@ -97,14 +97,15 @@ class Compose:
         kind, *words = check["test"]
         assert kind == "CMD"
         end = time.monotonic() + seconds + check["retries"] * float(check["interval"].removesuffix("s"))
+        log, printed = self.place / f"{service}.log", b"it does not say that it serves"
         while True:
-            process = await self.run(service, words)
-            printed, _ = await process.communicate()
-            if process.returncode == 0:
-                return
-            log = (self.place / f"{service}.log").read_text()
-            assert time.monotonic() < end, f"{service} is not healthy: {printed.decode()}\n{log}"
-            await asyncio.sleep(0.5)
+            if '"serving"' in log.read_text():  # before that a check is only a program more that begins
+                process = await self.run(service, words)
+                printed, _ = await process.communicate()
+                if process.returncode == 0:
+                    return
+            assert time.monotonic() < end, f"{service} is not healthy: {printed.decode()}\n{log.read_text()}"
+            await asyncio.sleep(0.2)
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[dict[str, asyncio.subprocess.Process]]:
@@ -160,8 +161,9 @@ async def test_the_services_as_they_are_written(empty_database_url: str, tmp_pat
                     counts = await completed(compose, db, spec, f"a-{priority}-one")
                     assert counts == {"audience": PHONES, "accepted": PHONES}
 
-                for name, process in running.items():
+                for process in running.values():
                     process.send_signal(signal.SIGTERM)
+                for name, process in running.items():
                     grace = float(OURS[name]["stop_grace_period"].removesuffix("s"))
                     assert await asyncio.wait_for(process.wait(), grace) == 0
             await db.close()

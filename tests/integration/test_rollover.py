@@ -11,7 +11,7 @@ from clarion.store.database import Database
 from tests.support.engine import Push, running_engine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-SAID = ["pause", "resume"] * 190 + ["pause"]  # more than the events after which a workflow continues as new
+SAID = ["pause", "resume"] * 40 + ["pause"]  # each is several events, and after 50 it continues as new
 
 
 async def words(push: Push) -> list[str]:
@@ -23,9 +23,9 @@ async def words(push: Push) -> list[str]:
     return [row["what"] for row in rows]
 
 
-async def test_signals_across_the_rollover(db: Database, temporal_address: str) -> None:
-    """C51: hundreds, faster than they are written: all of them, in order, by two runs of the workflow."""
-    async with running_engine(db, temporal_address) as engine:
+async def test_signals_across_the_rollover(db: Database, continuing_temporal_address: str) -> None:
+    """C51: many, faster than they are written: all of them, in order, by several runs of the workflow."""
+    async with running_engine(db, continuing_temporal_address) as engine:
         push = await (await engine.app(10)).push(send_at=datetime.now(UTC) + timedelta(hours=1))
         first = (await push.handle.workflow.describe()).run_id
         for name in SAID:

@@ -186,10 +186,10 @@ async def judge(
 ) -> Account:
     """The whole account of one push, whose requests stand in the log from `start` on."""
     account = Account()
-    _, accepted = read_log(log, key, account, start)
+    _, accepted = await asyncio.to_thread(read_log, log, key, account, start)
     rows = await read_ledger(url, push_id, account)
     account.duplicates = account.accepted_requests - len(accepted)
-    judge_devices(devices_in(devices), rows, accepted, account)
+    await asyncio.to_thread(judge_devices, devices_in(devices), rows, accepted, account)
     account.rate = account.audience / account.seconds if account.seconds else 0.0
     return account
 

@@ -15,5 +15,5 @@ def test_rule_holds(name: str) -> None:
 @pytest.mark.parametrize("name", RULES)
 def test_rule_holds_in_many_worlds(name: str) -> None:
     """And in more of them."""
-    for seed in range(1, 9):
+    for seed in range(1, 4):
         hold(name, seed)
