@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
@@ -35,6 +35,15 @@ join registration r using (registration_no)
 join credential c on c.app_no = r.app_no and c.lane = b.lane
 where b.push_no = $1 and b.process = $2 and b.claimed_to >= 0 and d.seq <= b.claimed_to and d.state = 0
 """
+
+COUNTS = """
+select coalesce(sum(audience), 0)::int as audience, coalesce(sum(planned + retry), 0)::int as open,
+  coalesce(sum(accepted), 0)::int as accepted, coalesce(sum(rejected), 0)::int as rejected,
+  coalesce(sum(cancelled), 0)::int as cancelled, coalesce(sum(in_doubt), 0)::int as in_doubt,
+  coalesce(sum(dead), 0)::int as dead
+from push_counts where push_no = $1
+"""
+CLOSED = "select closed_at is not null as closed from push where push_no = $1"
 
 
 @dataclass
@@ -125,40 +134,30 @@ class Push:
 
     async def counts(self) -> dict[str, int]:
         """The ledger's counters now, over all lanes."""
-        async with self.stack.database() as db:
-            row = await db.fetchrow(
-                "select coalesce(sum(audience), 0)::int as audience,"
-                " coalesce(sum(planned + retry), 0)::int as open,"
-                " coalesce(sum(accepted), 0)::int as accepted, coalesce(sum(rejected), 0)::int as rejected,"
-                " coalesce(sum(cancelled), 0)::int as cancelled, coalesce(sum(in_doubt), 0)::int as in_doubt,"
-                " coalesce(sum(dead), 0)::int as dead"
-                " from push_counts where push_no = $1",
-                self.push_no,
-            )
-        assert row is not None
-        return dict(row)
+        return await self._asked(COUNTS, lambda _: True, 20.0)
 
     async def until(self, share: float, timeout: float = 60.0) -> dict[str, int]:
         """Wait until this share of all phones has an answer."""
-        async with asyncio.timeout(timeout):
-            while True:
-                with suppress(*AWAY):
-                    counts = await self.counts()
-                    if counts["accepted"] + counts["rejected"] >= share * PHONES:
-                        return counts
-                await asyncio.sleep(0.05)
+        return await self._asked(
+            COUNTS, lambda row: row["accepted"] + row["rejected"] >= share * PHONES, timeout
+        )
 
-    async def finished(self, timeout: float = 120.0) -> judge.Account:
-        """Wait until it is closed; the judge's account."""
+    async def _asked(
+        self, sql: str, enough: Callable[[asyncpg.Record], bool], timeout: float
+    ) -> dict[str, Any]:
+        """Ask about this push until it is enough. To connect costs more than to ask, so only after a kill."""
         async with asyncio.timeout(timeout):
             while True:
                 with suppress(*AWAY):
                     async with self.stack.database() as db:
-                        if await db.fetchval(
-                            "select closed_at is not null from push where push_no = $1", self.push_no
-                        ):
-                            break
+                        while (row := await db.fetchrow(sql, self.push_no)) is None or not enough(row):  # noqa: ASYNC110
+                            await asyncio.sleep(0.05)
+                        return dict(row)
                 await asyncio.sleep(0.1)
+
+    async def finished(self, timeout: float = 120.0) -> judge.Account:
+        """Wait until it is closed; the judge's account."""
+        await self._asked(CLOSED, lambda row: bool(row["closed"]), timeout)
         await asyncio.sleep(0.3)  # the sandbox writes its log at least every 0.2 s
         url = self.stack.facts["database_url"]
         return await judge.judge(self.field.file, self.stack.log, self.id, url, self.key, self.log_start)
