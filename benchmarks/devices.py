@@ -27,13 +27,16 @@ from clarion.settings import find_stack
 
 THREE = {"apns": 45, "fcm": 45, "webpush": 10}
 EVERY = {
-    "apns": 22,
-    "fcm": 22,
+    "apns": 20,
+    "fcm": 20,
     "webpush": 5,
-    "hms": 12,
-    "xiaomi": 12,
-    "oppo": 11,
-    "vivo": 10,
+    "hms": 10,
+    "xiaomi": 10,
+    "oppo": 9,
+    "vivo": 8,
+    "jpush": 4,
+    "getui": 4,
+    "umeng": 4,
     "honor": 3,
     "meizu": 3,
 }
@@ -48,6 +51,9 @@ PHONES = {
     "xiaomi": ("Xiaomi 17", "3"),
     "oppo": ("OPPO Find X9", "16"),
     "vivo": ("vivo X300", "6"),
+    "jpush": ("realme GT8", "16"),
+    "getui": ("OnePlus 15", "16"),
+    "umeng": ("nubia Z80", "16"),
     "honor": ("HONOR Magic8", "10"),
     "meizu": ("MEIZU 22", "12"),
 }
@@ -97,6 +103,12 @@ def registration(provider: str, n: int, digest: str) -> str:
             return f"OPPO_CN_{digest[:32]}"
         case "vivo":
             return f"{n:023d}"
+        case "jpush":
+            return f"1a0018970a{n:09d}"
+        case "getui":
+            return digest[:32]
+        case "umeng":
+            return f"Ak{n:042d}"
         case "honor":
             return f"{n:020d}-BAEN_{digest[:60]}"
         case "meizu":

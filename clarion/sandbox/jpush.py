@@ -27,7 +27,7 @@ from clarion.sandbox.answer import Answer
 from clarion.sandbox.jpush_message import Pushed, coded
 from clarion.sandbox.service import Shared
 from clarion.sandbox.vendor import (
-    REFUSED,
+    DROPPED,
     REPEATED,
     SHOWN,
     Judged,
@@ -190,7 +190,7 @@ class JPush(Vendor):
             raise Refusal(coded(1011))
         content = self.content(pushed.title, pushed.body)
         return [
-            Line(token, SHOWN, None, pushed.key, content) if token in known else Line(token, REFUSED, "1011")
+            Line(token, SHOWN, None, pushed.key, content) if token in known else Line(token, DROPPED, "1011")
             for token in tokens
         ]
 

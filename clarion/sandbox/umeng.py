@@ -20,7 +20,7 @@ from clarion.sandbox.answer import Answer
 from clarion.sandbox.service import Shared
 from clarion.sandbox.umeng_message import Sent, coded, taken
 from clarion.sandbox.vendor import (
-    REFUSED,
+    DROPPED,
     REPEATED,
     SHOWN,
     Judged,
@@ -183,7 +183,7 @@ class Umeng(Vendor):
             raise Refusal(coded(4010))
         content = self.content(sent.title, sent.body)
         return [
-            Line(token, REFUSED, "gone") if token in gone else Line(token, SHOWN, None, None, content)
+            Line(token, DROPPED, "gone") if token in gone else Line(token, SHOWN, None, None, content)
             for token in tokens
         ]
 

@@ -4,6 +4,7 @@ A request is judged first and takes effect afterwards, so that one which a fault
 log has one line per registration; its `status` is what became of that registration, whatever HTTP said:
 
     200   shown on the device (or handed to the app)
+    204   shown to nobody, though the provider took it: it says nothing of single registrations
     400   refused, with the provider's code or word as `reason`
     409   a repeat that the provider recognised: not shown a second time
     else  the HTTP status of a request that was refused as a whole; 0: it was swallowed
@@ -33,6 +34,7 @@ from clarion.sandbox.log import quoted, safe
 from clarion.sandbox.service import _SWALLOWED, Service, Shared, Talk, Verdict
 
 SHOWN: Final = 200
+DROPPED: Final = 204
 REFUSED: Final = 400
 REPEATED: Final = 409
 STREAMS: Final = 128

@@ -10,10 +10,12 @@ from tests.acceptance import together
 from tests.acceptance.field import Field
 from tests.support.stack import running_stack
 
+OWN_STACK = {"test_canary.py", "test_every_provider.py"}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First the module that has a stack of its own: there are never two at once."""
-    items.sort(key=lambda item: item.path.name != "test_canary.py")
+    """First the modules that have a stack of their own: there are never two at once."""
+    items.sort(key=lambda item: item.path.name not in OWN_STACK)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
