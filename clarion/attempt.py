@@ -141,6 +141,7 @@ class _Attempt:
         self._next_version = take.content_version
         self._facts = push.facts  # what the content was prepared for
         self._prepared = prepared
+        self._noted: list[Outcome] = []  # of those in hand: what the lane's rules are about
         self._too_large = 0  # rows in hand that were refused for their size
         self._locales = process.locales.tags
         self._why: str | None = None
@@ -338,7 +339,8 @@ class _Attempt:
         if kind is OutcomeKind.BLOCKED:
             self._lane.block(outcome.reason)
             self._why = self._why or "blocked"
-        self._lane.watch(self._push, outcome)
+        if outcome.suspect or outcome.throttles_registration:
+            self._noted.append(outcome)
         code, delay = self._verdict(seq, outcome)
         number = self._process.reasons.number(outcome.reason) if outcome.reason else 0
         if number is None:  # a code that nobody has met: its number is made with the next statement
@@ -467,6 +469,7 @@ class _Attempt:
         await self._name_reasons()
         outcomes, self._outcomes = self._outcomes, Outcomes(self._take.at)
         too_large, self._too_large = self._too_large, 0
+        noted, self._noted = self._noted, []
         slots = self._claim(len(outcomes))
         claim = self._claim_seq(slots)
         if self._good:
@@ -488,7 +491,7 @@ class _Attempt:
         TOTALS.answered(self._lane.provider, self._push.priority, step.accepted, step.rejected)
         self._after(step, asked, slots, claim)
         process.window.give(self._seat, len(outcomes))
-        self._lane.count(self._push, len(outcomes))
+        self._lane.count(self._push, len(outcomes), noted)
         process.size_up(self._push, self._version, len(outcomes), too_large)
         self._enough = max(1, min(limits.STEP_OUTCOMES, self._seat.held // 2))
         self._tap.want(limits.APPETITE, self._rows_left())

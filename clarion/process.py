@@ -7,7 +7,7 @@ go; this stays.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -21,7 +21,7 @@ from clarion.clock import SYSTEM_CLOCK, Clock
 from clarion.errors import BadCredential, BadInput, CommandRefused, NotFound, StoreFull
 from clarion.model.ledger import Hold
 from clarion.model.message import Message
-from clarion.senders.outcome import Outcome, OutcomeKind, Scope
+from clarion.senders.outcome import Outcome
 from clarion.senders.sender import PushFacts, Sender
 from clarion.store import push as pushes
 from clarion.store.database import Database
@@ -135,21 +135,19 @@ class LaneDesk:
         if blocked != self.blocked and asked > self._block_written_at:
             self.blocked = blocked
 
-    def watch(self, push: PushDesk, outcome: Outcome) -> None:
-        """Note an answer that one of the two rules is about."""
-        if outcome.kind is OutcomeKind.THROTTLED and outcome.scope is Scope.REGISTRATION:
-            self._throttled = self._throttled[0], self._throttled[1] + 1
-        if outcome.suspect:
-            answers, suspect, _ = self._watched.get(push.facts.push_no, (0, 0, ""))
-            self._watched[push.facts.push_no] = answers, suspect + 1, outcome.reason
+    def count(self, push: PushDesk, answers: int, noted: Sequence[Outcome]) -> None:
+        """So many answers of this push were committed, these among them: apply the two rules.
 
-    def count(self, push: PushDesk, answers: int) -> None:
-        """So many answers of this push were committed: apply the two rules."""
+        Both are about shares: what counts for them must be committed together with what counts against.
+        """
+        suspects = [outcome.reason for outcome in noted if outcome.suspect]
         total, suspect, reason = self._watched.get(push.facts.push_no, (0, 0, ""))
-        self._watched[push.facts.push_no] = (total := total + answers), suspect, reason
+        total, suspect, reason = total + answers, suspect + len(suspects), (suspects or [reason])[-1]
+        self._watched[push.facts.push_no] = total, suspect, reason
         if total >= WATCHED_ANSWERS and suspect >= WRONG_DEVICE_SHARE * total:
             self.block(reason)
-        seen, throttled = self._throttled[0] + answers, self._throttled[1]
+        seen = self._throttled[0] + answers
+        throttled = self._throttled[1] + sum(outcome.throttles_registration for outcome in noted)
         if seen >= WATCHED_ANSWERS:
             if throttled >= THROTTLED_SHARE * seen:
                 self._process.permits.heard(self.key, 0, 0, throttled, 0.0)

@@ -44,6 +44,11 @@ class Outcome:
     suspect: bool = False  # "wrong device for this credential": the 30 % rule watches these
     dead_since: float | None = None
 
+    @property
+    def throttles_registration(self) -> bool:
+        """Whether the provider wants less for this one registration."""
+        return self.kind is OutcomeKind.THROTTLED and self.scope is Scope.REGISTRATION
+
 
 ACCEPTED = Outcome(OutcomeKind.ACCEPTED)
 

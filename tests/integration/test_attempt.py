@@ -25,6 +25,7 @@ GONE = Outcome(OutcomeKind.REJECTED, "scripted:Unregistered", retire=True)
 BUSY = Outcome(OutcomeKind.THROTTLED, "scripted:TooMany", retry_after=0.2)
 SILENT = Outcome(OutcomeKind.UNAVAILABLE, "scripted:timeout", maybe=True)
 DOWN = Outcome(OutcomeKind.UNAVAILABLE, "scripted:refused")
+SUSPECT = Outcome(OutcomeKind.REJECTED, "scripted:BadExpirationDate", suspect=True)
 WRONG_KEY = Outcome(OutcomeKind.BLOCKED, "scripted:InvalidKey")
 
 
@@ -232,6 +233,29 @@ async def test_a_refused_credential_blocks_the_lane_and_burns_nothing(db: Databa
     for each in (batch, *others):
         await attempt(bench.process, push_no, each)
     assert (await bench.counts(push_no))["accepted"] == 2_000
+
+
+@pytest.mark.parametrize(("one_in", "why"), [(4, "done"), (3, "blocked")])
+async def test_a_third_of_answers_about_the_credential_block_the_lane(
+    db: Database, monkeypatch: pytest.MonkeyPatch, one_in: int, why: str
+) -> None:
+    """Answers that are in, and not yet committed, count neither for nor against it; 30 % is the bound."""
+    bench = await Bench.make(db, 2_400)
+    push_no, batches = await bench.push()
+    step = bench.process.ledger.step
+
+    async def slow(*given: Any, **more: Any) -> Any:
+        stepped = await step(*given, **more)
+        await asyncio.sleep(0.1)  # answers of the other attempts arrive meanwhile
+        return stepped
+
+    monkeypatch.setattr(bench.process.ledger, "step", slow)
+    bench.sender.script = lambda registration_no, times: ACCEPTED if registration_no % one_in else SUSPECT
+
+    results = await asyncio.gather(*(attempt(bench.process, push_no, batch) for batch in batches))
+
+    assert {result.why for result in results} == {why}
+    assert await db.fetchval("select count(*) from credential_state where blocked") == (why == "blocked")
 
 
 async def test_edited_content_is_never_mixed_in_a_statement(db: Database) -> None:
