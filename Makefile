@@ -7,13 +7,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEVICES ?= 100000
 PROVIDERS ?= three
+ONLY ?=
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo dev histories schema lock secrets clean
+.PHONY: help env test fast lint format demo bench dev histories schema lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end (PROVIDERS=all: all of them)"
+	@echo "make bench   what Clarion costs, beside its peers and its bars (ONLY=apns,fcm,webpush,vendors,ledger,pipeline,stop)"
 	@echo "make dev     PostgreSQL, Temporal with its UI, the simulators and the workers, until Ctrl-C"
 	@echo "make test    all tests (ARGS= goes to pytest)"
 	@echo "make fast    the tests that need no whole stack"
@@ -57,6 +59,9 @@ format: $(READY)
 
 demo: $(READY)
 	$(BIN)/python -m benchmarks.demo --devices $(DEVICES) --providers $(PROVIDERS)
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.bench $(if $(ONLY),--only $(ONLY)) $(if $(filter command line environment,$(origin DEVICES)),--devices $(DEVICES))
 
 dev: $(READY)
 	$(BIN)/clarion dev --senders $(SENDERS) $(if $(DATA),--data $(DATA))

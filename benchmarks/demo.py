@@ -16,17 +16,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from benchmarks import devices
+from benchmarks.meter import Meter
 from tests.support import judge
 from tests.support.eventually import eventually
 from tests.support.stack import CLARION, Stack, running_stack
@@ -48,56 +47,6 @@ CAMPAIGN = {
         "data": {"campaign": ID},
     },
 }
-
-
-class Meter:
-    """CPU seconds that the stack's processes use between two moments."""
-
-    def __init__(self, stack: Stack) -> None:
-        self._stack = stack
-        self._before = self._read()
-        self._began = time.monotonic()
-
-    def _read(self) -> dict[str, float]:
-        used: dict[str, float] = {}
-        for name, pid in self._stack.facts["pids"].items():
-            family = name.rstrip("0123456789").rstrip("-")
-            processes = _tree(pid) if name == "postgres" else (pid,)
-            used[family] = used.get(family, 0.0) + sum(_cpu_seconds(process) for process in processes)
-        return used
-
-    def microseconds_each(self, deliveries: int) -> dict[str, float]:
-        """CPU µs for each delivery, by kind of process."""
-        now = self._read()
-        return {
-            name: (now[name] - before) * 1e6 / deliveries
-            for name, before in self._before.items()
-            if name in now
-        }
-
-    def idle(self, kind: str, processes: int) -> float:
-        """Which share of the time so many processes of a kind did not run."""
-        used = self._read()[kind] - self._before[kind]
-        return max(0.0, 1 - used / ((time.monotonic() - self._began) * processes))
-
-
-def _cpu_seconds(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _tree(pid: int) -> Iterator[int]:
-    """The process and its children: PostgreSQL is many."""
-    yield pid
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return
-    for child in children:
-        yield int(child)
 
 
 async def bury(stack: Stack, graves: Path) -> None:

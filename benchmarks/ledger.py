@@ -3,9 +3,9 @@
     python -m benchmarks.ledger [--rows 900000]
 
 A server of its own with the product's settings (fsync on); nothing is analysed, as right after an import.
-FREEZE writes the audience; READ and STEP then work the batches off, 500 rows a statement, with 2 % outcomes
-that are not accepted, half of which end an address. CPU time is what counts: the wall clock of a shared
-machine says little.
+FREEZE writes the audience, two ranges at a time; READ and STEP then work the batches off, 500 rows a
+statement, with 2 % outcomes that are not accepted, half of which end an address. CPU time is what counts: the
+wall clock of a shared machine says little.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +21,8 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from benchmarks.home import home
+from clarion import limits
 from clarion.model.ledger import Code
 from clarion.model.spec import PushSpec
 from clarion.store import push as pushes
@@ -44,6 +44,7 @@ class Cost:
     server: float = 0.0
     client: float = 0.0
     rows: int = 0
+    seconds: float = 0.0  # on the wall, where it was one piece of work
     latencies: list[float] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -121,12 +122,18 @@ async def registry(db: Database, users: int) -> None:
 
 
 async def freeze(db: Database, server: Server, push_no: int) -> Cost:
-    """Plan and freeze everybody."""
-    cost = Cost()
+    """Plan and freeze everybody, so many ranges at a time as a push does."""
+    cost, room = Cost(), asyncio.Semaphore(limits.FREEZES_AT_ONCE)
+
+    async def one(range_no: int) -> int:
+        async with room:
+            return (await pushes.freeze(db, push_no, range_no)).rows
+
+    began = time.perf_counter()
     with server.measure(cost):
         plan = await pushes.plan(db, push_no)
-        for range_no in range(plan.ranges):
-            cost.rows += (await pushes.freeze(db, push_no, range_no)).rows
+        cost.rows = sum(await asyncio.gather(*map(one, range(plan.ranges))))
+    cost.seconds = time.perf_counter() - began
     return cost
 
 
@@ -186,48 +193,70 @@ class Worker:
         )  # fmt: skip
 
 
-async def measure(url: str, server: Server, rows: int) -> None:
+@dataclass(frozen=True)
+class Costs:
+    """Of one audience, from its freeze to the last answer."""
+
+    freeze: Cost
+    read: Cost
+    step: Cost
+    hot: float  # percent of the updates that touched no index
+    books: report.Account
+
+    @property
+    def sending(self) -> float:
+        """CPU µs of PostgreSQL a delivery while it is being sent."""
+        return sum(cost.server * 1e6 / cost.rows for cost in (self.read, self.step))
+
+    def __str__(self) -> str:
+        rate = self.freeze.rows / self.freeze.seconds
+        return "\n".join(
+            (
+                f"FREEZE + GATE  {self.freeze}  {rate:,.0f} rows/s",
+                f"READ {ROWS_A_STATEMENT}       {self.read}",
+                f"STEP {ROWS_A_STATEMENT}       {self.step}",
+                f"HOT updates of deliveries: {self.hot} %; books: {self.books}",
+            )
+        )
+
+
+async def measure(url: str, server: Server, rows: int) -> Costs:
     """All of it, on a database that has just been made."""
     await migrate(url)
-    db = await Database.connect(url, max_size=1)
+    db = await Database.connect(url, max_size=limits.FREEZES_AT_ONCE)
     await registry(db, rows)
     spec = PushSpec.model_validate(
         {"app": "bench", "audience": {"everybody": True}, "message": {"texts": {"default": {"title": "x"}}}}
     )
     push_no = (await pushes.open_push(db, spec, "bench")).push_no
-    print(f"FREEZE + GATE  {await freeze(db, server, push_no)}")
+    frozen = await freeze(db, server, push_no)
     await db.execute("checkpoint", timeout=600)
     worker = Worker(db, server, push_no)
     for row in await db.fetch("select batch from batch where push_no = $1 order by 1", push_no):
         await worker.batch(row["batch"])
-    print(f"READ {ROWS_A_STATEMENT}       {worker.read}")
-    print(f"STEP {ROWS_A_STATEMENT}       {worker.step}")
     hot = await db.fetchval(
         "select round(100.0 * sum(n_tup_hot_upd) / sum(n_tup_upd), 1)"
         " from pg_stat_user_tables where relname like 'delivery\\_%' and n_tup_upd > 0"
     )
     books = await report.reconcile(db, push_no)
-    print(f"HOT updates of deliveries: {hot} %; books: {books}")
     await db.close()
+    return Costs(frozen, worker.read, worker.step, hot, books)
 
 
-async def main(home: Path, rows: int) -> None:
+async def on_a_server(rows: int) -> Costs:
     """Start a server, measure, remove it."""
-    postgres = Postgres(home)
-    try:
-        await postgres.start()
-        assert postgres.child is not None
-        assert postgres.child.pid is not None
-        await measure(postgres.url, Server(postgres.child.pid), rows)
-    finally:
-        await postgres.stop()
-        shutil.rmtree(postgres.data, ignore_errors=True)
-        shutil.rmtree(home)
+    with home() as place:
+        postgres = Postgres(place)
+        try:
+            await postgres.start()
+            assert postgres.child is not None
+            assert postgres.child.pid is not None
+            return await measure(postgres.url, Server(postgres.child.pid), rows)
+        finally:
+            await postgres.stop()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=900_000)
-    place = Path(tempfile.mkdtemp(prefix="clarion-bench-"))
-    place.chmod(0o755)  # the server's user goes through it
-    asyncio.run(main(place, parser.parse_args().rows))
+    print(asyncio.run(on_a_server(parser.parse_args().rows)))

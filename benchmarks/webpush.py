@@ -36,7 +36,7 @@ from clarion.sandbox.webpush import subscription
 from clarion.seal import Seal
 from clarion.senders.link import Surroundings
 from clarion.senders.outcome import ACCEPTED, Outcome
-from clarion.senders.sender import PushFacts
+from clarion.senders.sender import PushFacts, Sender
 from clarion.senders.webpush import WebPushSender
 from clarion.senders.webpush_crypto import encrypt
 from clarion.store import address, credential_check
@@ -91,7 +91,7 @@ def encryption(size: int, rounds: int) -> dict[str, float]:
 class Run:
     """One sender that hands a list of deliveries to the sandbox."""
 
-    def __init__(self, sender: WebPushSender, tokens: Sequence[str], message: Message) -> None:
+    def __init__(self, sender: Sender, tokens: Sequence[str], message: Message) -> None:
         self._sender, self._tokens = sender, tokens
         self._prepared = sender.prepare(PushFacts(1, "p", "app", "bench", high=False, deadline=None), message)
         self._posted = self._told = self._refused = 0

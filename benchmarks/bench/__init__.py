@@ -1,0 +1,1 @@
+"""`make bench`: the figures that Clarion owes, its peers, and the bars."""
