@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Final
 from uuid import uuid4
 
+from benchmarks import registry
+from benchmarks.devices import THREE
 from benchmarks.home import home
 from clarion import limits
 from clarion.model.ledger import Code
@@ -93,32 +95,12 @@ def _stat(pid: int) -> list[int]:
     return [0, *(int(word) for word in text.rsplit(")", 1)[1].split()[1:22])]
 
 
-async def registry(db: Database, users: int) -> None:
-    """Users with one phone each, on three lanes; no statistics, and none made while we measure."""
+async def populate(db: Database, users: int) -> None:
+    """Users with one phone each, on three lanes; no statistics are made while we measure."""
     for table in ("usr", "device", "registration"):
         await db.execute(f"alter table {table} set (autovacuum_enabled = off)")
-    await db.execute("insert into app (name) values ('bench')")
-    await db.execute(
-        "insert into credential (app_no, lane, name, provider)"
-        " values (1, 1, 'a', 'apns'), (1, 2, 'f', 'fcm'), (1, 3, 'w', 'webpush')"
-    )
-    await db.execute(
-        "insert into usr (app_no, user_id) select 1, 'user-' || g from generate_series(1, $1::int) g",
-        users,
-        timeout=600,
-    )
-    await db.execute(
-        "insert into device (app_no, installation, user_no, platform, locale)"
-        " select 1, gen_random_uuid(), user_no, 1, 0 from usr",
-        timeout=600,
-    )
-    await db.execute(
-        "insert into registration (device_no, user_no, app_no, lane, token)"
-        " select device_no, user_no, 1, case when device_no % 20 < 9 then 1 when device_no % 20 < 18 then 2"
-        " else 3 end, md5(device_no::text) || md5('x' || device_no) from device",
-        timeout=600,
-    )
-    await db.execute("checkpoint", timeout=600)
+    app_no = await registry.add_app(db, "bench", list(THREE))
+    await registry.add_phones(db, app_no, users, list(THREE.values()))
 
 
 async def freeze(db: Database, server: Server, push_no: int) -> Cost:
@@ -224,7 +206,7 @@ async def measure(url: str, server: Server, rows: int) -> Costs:
     """All of it, on a database that has just been made."""
     await migrate(url)
     db = await Database.connect(url, max_size=limits.FREEZES_AT_ONCE)
-    await registry(db, rows)
+    await populate(db, rows)
     spec = PushSpec.model_validate(
         {"app": "bench", "audience": {"everybody": True}, "message": {"texts": {"default": {"title": "x"}}}}
     )

@@ -40,7 +40,7 @@ class Meter:
         most: dict[str, float] = {}
         for name, pid in self._stack.facts["pids"].items():
             family = _family(name)
-            most[family] = max(most.get(family, 0.0), _peak(pid))
+            most[family] = max(most.get(family, 0.0), peak_of(pid))
         return most
 
     def idle(self, kind: str, processes: int) -> float:
@@ -53,7 +53,8 @@ def _family(name: str) -> str:
     return name.rstrip("0123456789").rstrip("-")
 
 
-def _peak(pid: int) -> float:
+def peak_of(pid: int) -> float:
+    """The most memory that a process ever held, in MB; 0 of one that is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

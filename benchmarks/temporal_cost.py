@@ -8,6 +8,8 @@ from typing import Any, Final
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecution, WorkflowHistory
 
+from clarion import names
+
 ACTIONS: Final = frozenset(
     (
         EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED,
@@ -50,7 +52,9 @@ class TemporalCost:
 async def of_push(client: Client, push_id: str) -> TemporalCost:
     """Read all histories of a push: its own runs and its batches."""
     cost = TemporalCost()
-    async for run in client.list_workflows(f"PushId = '{push_id}'"):
+    own = names.push_workflow_id(push_id)
+    query = f"WorkflowId = '{own}' or WorkflowId starts_with '{own}/'"
+    async for run in client.list_workflows(query):
         cost.add(await _history(client, run))
     return cost
 

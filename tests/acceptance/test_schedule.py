@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import time
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,54 +14,17 @@ import pytest
 from clarion.client import Clarion
 from tests.acceptance.field import PHONES, Field, Push
 from tests.acceptance.together import Together
-from tests.support.stack import ROOT, Stack
+from tests.support.workers import more_workers
 
-SERVING = """
-select count(*) from worker where pid = any ($1::int[]) and seen_at > now() - interval '15 s'
-"""
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 SOON = 7.0  # seconds from a start: long enough that the push is open and pending before its time
 together = Together()
 
 
-@asynccontextmanager
-async def more_control(stack: Stack, number: int) -> AsyncIterator[list[Process]]:
-    """More control processes beside the stack's own, each registered; none is left afterwards."""
-    facts = stack.facts
-    environment = {
-        **stack.environment,
-        "CLARION_DATABASE_URL": facts["database_url"],
-        "TEMPORAL_ADDRESS": facts["temporal_address"],
-        "TEMPORAL_NAMESPACE": facts["namespace"],
-        "CLARION_KEY_FILE": facts["key_file"],
-        "CLARION_PROCESS": "control-more",
-        "PYTHONPATH": str(ROOT),
-    }
-    environment.pop("CLARION_METRICS_PORT", None)
-    command = [sys.executable, "-P", "-m", "workers", "control", "ops", "bulk"]
-    with (stack.data.parent / "control-more.log").open("ab") as log:
-        more = [
-            await asyncio.create_subprocess_exec(*command, env=environment, stdout=log, stderr=log)
-            for _ in range(number)
-        ]
-    try:
-        async with stack.database() as db, asyncio.timeout(60):
-            pids = [process.pid for process in more]
-            while await db.fetchval(SERVING, pids) < number:  # noqa: ASYNC110 - rows of another process
-                await asyncio.sleep(0.1)
-        yield more
-    finally:
-        for process in more:
-            if process.returncode is None:
-                process.terminate()
-        async with asyncio.timeout(40):
-            await asyncio.gather(*(process.wait() for process in more))
-
-
 @pytest.fixture(scope="module", autouse=True)
 async def more(whole_field: Field) -> AsyncIterator[list[Process]]:
     """Two more of them for all tests here."""
-    async with more_control(whole_field.stack, 2) as made:
+    async with more_workers(whole_field.stack, 2, "control", "ops", "bulk") as made:
         yield made
 
 
