@@ -24,6 +24,7 @@ from benchmarks.transport import MALLOC, WARM_UP, pin
 from clarion.sandbox.certificates import Authority
 from clarion.sandbox.credentials import demo_credentials
 from clarion.sandbox.webpush import subscription
+from clarion.store.credentials import PROVIDERS
 
 OURS: Final = "clarion"
 BROWSERS: Final = 1_000
@@ -146,7 +147,7 @@ def ground() -> Iterator[Ground]:
 
 def _ground(folder: Path, ports: dict[str, int]) -> Ground:
     authority = Authority(folder / "tls")
-    ports = {"fcm": ports["others"], "hms": ports["others"]} | ports
+    ports = dict.fromkeys(PROVIDERS, ports["others"]) | ports
     known = demo_credentials(folder / "keys", authority, ports)
     others = f"https://127.0.0.1:{ports['others']}"
     (folder / "key.p8").write_text(known.apns["private_key"])

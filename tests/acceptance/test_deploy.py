@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 
 import pytest
 
 from tests.acceptance.field import PHONES, Field
-from tests.support.stack import Stack
+from tests.support.workers import replaced
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
-
-
-async def replaced(stack: Stack, name: str, pid: int) -> None:
-    """Wait until another process of this name serves its queues."""
-    async with asyncio.timeout(40), stack.database() as db:
-        while True:
-            new = stack.pids(name).get(name)
-            if new not in (None, pid) and await db.fetchval(
-                "select exists (select from worker where pid = $1)", new
-            ):
-                return
-            await asyncio.sleep(0.1)
 
 
 async def test_every_worker_is_replaced_in_mid_push(field: Field) -> None:

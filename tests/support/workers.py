@@ -1,4 +1,4 @@
-"""More worker processes beside those of a running stack."""
+"""Worker processes of a running stack: more of them, and their successors."""
 
 from __future__ import annotations
 
@@ -52,4 +52,16 @@ async def more_workers(stack: Stack, number: int, *queues: str) -> AsyncIterator
 async def _serving(stack: Stack, pids: list[int]) -> None:
     async with stack.database() as db, asyncio.timeout(START_SECONDS):
         while await db.fetchval(SERVING, pids) < len(pids):  # noqa: ASYNC110 - rows of another process
+            await asyncio.sleep(0.1)
+
+
+async def replaced(stack: Stack, name: str, pid: int) -> None:
+    """Wait until another process of this name serves its queues."""
+    async with asyncio.timeout(START_SECONDS), stack.database() as db:
+        while True:
+            new = stack.pids(name).get(name)
+            if new not in (None, pid) and await db.fetchval(
+                "select exists (select from worker where pid = $1)", new
+            ):
+                return
             await asyncio.sleep(0.1)
