@@ -24,8 +24,8 @@ from clarion.seal import Seal
 from clarion.senders import tokens
 from clarion.senders.apns import ApnsSender
 from clarion.senders.fcm import FcmSender
+from clarion.senders.lanes import KeptSender
 from clarion.senders.link import Access, Surroundings
-from clarion.senders.sender import Sender
 from clarion.senders.webpush import WebPushSender
 from clarion.store import address, credential_check
 from clarion.store.credentials import Credential
@@ -73,7 +73,7 @@ def _around() -> Surroundings:
     return Surroundings(cast(Database, None), Seal([b"k" * 32]))
 
 
-async def apns(task: dict[str, Any]) -> Sender:
+async def apns(task: dict[str, Any]) -> KeptSender:
     """The APNs sender, and the JWT that it would share."""
     key = Path(task["key_file"]).read_text()
     secret = credential_check.apns_token(key, key_id=task["key_id"], team_id=task["team_id"]).secret
@@ -82,13 +82,13 @@ async def apns(task: dict[str, Any]) -> Sender:
     return Apns(_credential(task, "apns", dict(secret), **place), _around())
 
 
-async def fcm(task: dict[str, Any]) -> Sender:
+async def fcm(task: dict[str, Any]) -> KeptSender:
     """The FCM sender."""
     secret = json.loads(Path(task["account"]).read_text())
     return Fcm(_credential(task, "fcm", secret, topic=task["project"]), _around())
 
 
-async def webpush(task: dict[str, Any]) -> Sender:
+async def webpush(task: dict[str, Any]) -> KeptSender:
     """The Web Push sender under the key that all clients use."""
     secret = credential_check.webpush(private_key=task["vapid_private"], subject=task["subject"]).secret
     return WebPushSender(_credential(task, "webpush", dict(secret), endpoint=None), _around())
@@ -110,6 +110,7 @@ SENDERS: Final = {"apns": apns, "fcm": fcm, "webpush": webpush}
 async def race(kind: str, task: dict[str, Any]) -> dict[str, float]:
     """Warm up, send, and say what it cost."""
     sender = await SENDERS[kind](task)
+    sender.start()
     message = Message(texts={"default": Text(title=task["title"], body=task["body"])})
     everybody = addresses(kind, task, max(task["warm"], task["requests"]))
     await Run(sender, everybody[: task["warm"]], message).all()
