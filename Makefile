@@ -13,13 +13,14 @@ MINUTES ?= 30
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo bench growth soak dev histories schema lock secrets clean
+.PHONY: help env test fast lint format demo bench growth soak chaos dev histories schema lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end (PROVIDERS=all: all of them)"
 	@echo "make bench   what Clarion costs, beside its peers and its bars (ONLY=apns,fcm,webpush,vendors,ledger,pipeline,stop)"
 	@echo "make growth  the same campaign at SIZES=100000,1000000,10000000: what grows and what does not"
 	@echo "make soak    the stack in use for MINUTES=30, with faults and releases: nothing lost, nothing grows"
+	@echo "make chaos   campaigns in flight while everything around them breaks (SEED= DEVICES=), judged"
 	@echo "make dev     PostgreSQL, Temporal with its UI, the simulators and the workers, until Ctrl-C"
 	@echo "make test    all tests (ARGS= goes to pytest)"
 	@echo "make fast    the tests that need no whole stack"
@@ -60,6 +61,9 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+chaos: $(READY)
+	$(BIN)/python -m benchmarks.chaos --devices $(DEVICES) $(if $(SEED),--seed $(SEED))
 
 demo: $(READY)
 	$(BIN)/python -m benchmarks.demo --devices $(DEVICES) --providers $(PROVIDERS)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,20 +19,11 @@ from clarion.client import Clarion, PushHandle
 from clarion.model.spec import PushSpec
 from tests.support import judge
 from tests.support.stack import Stack
+from tests.support.victim import Victim, stop_a_sender
 
 PHONES = 24_000
-LEASE = {"apns": 10.0, "fcm": 14.0, "webpush": 10.0}
 AWAY = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError)  # a test may have killed the server
 _numbers = count(1)
-
-CLAIMED = """
-select c.provider, r.token
-from batch b
-join delivery d on d.push_no = b.push_no and d.batch = b.batch
-join registration r using (registration_no)
-join credential c on c.app_no = r.app_no and c.lane = b.lane
-where b.push_no = $1 and b.process = $2 and b.claimed_to >= 0 and d.seq <= b.claimed_to and d.state = 0
-"""
 
 COUNTS = """
 select coalesce(sum(audience), 0)::int as audience, coalesce(sum(planned + retry), 0)::int as open,
@@ -46,31 +35,24 @@ from push_counts where push_no = $1
 CLOSED = "select closed_at is not null as closed from push where push_no = $1"
 
 
-@dataclass
-class Killed:
-    """A sender process that was stopped, looked at and killed."""
-
-    at: float
-    claimed: dict[str, str]  # address: provider, of the rows that its process had claimed
-
-
 class Field:
     """A stack and the file of its devices."""
 
-    def __init__(self, stack: Stack, file: Path) -> None:
+    def __init__(self, stack: Stack, file: Path, phones: int = PHONES) -> None:
         self.stack = stack
         self.file = file
+        self.phones = phones
         self.log_start = 0  # where the sandbox's log stood when the field was last quiet
         self.playing: set[asyncio.Future[None]] = set()
 
     @classmethod
-    async def make(cls, stack: Stack) -> Field:
+    async def make(cls, stack: Stack, phones: int = PHONES) -> Field:
         """Make the devices and import them."""
         file = stack.data.parent / "devices.jsonl"
         origins = [f"https://127.0.0.1:{port}" for port in stack.facts["sandbox"]["webpush"]]
-        await asyncio.to_thread(devices.write, file, PHONES, origins, dead=0.0)
+        await asyncio.to_thread(devices.write, file, phones, origins, dead=0.0)
         await stack.cli("devices", "import", "demo", file)
-        return cls(stack, file)
+        return cls(stack, file, phones)
 
     async def start(self, **spec: Any) -> Push:
         """Start a push to everybody."""
@@ -139,7 +121,7 @@ class Push:
     async def until(self, share: float, timeout: float = 60.0) -> dict[str, int]:
         """Wait until this share of all phones has an answer."""
         return await self._asked(
-            COUNTS, lambda row: row["accepted"] + row["rejected"] >= share * PHONES, timeout
+            COUNTS, lambda row: row["accepted"] + row["rejected"] >= share * self.field.phones, timeout
         )
 
     async def _asked(
@@ -166,43 +148,18 @@ class Push:
         """The sandbox's log of this push."""
         return list(judge.log_lines(self.stack.log, self.key, self.log_start))
 
-    async def kill_a_sender(self) -> Killed:
+    async def kill_a_sender(self) -> Victim:
         """Stop a sender that holds claimed rows, look at them, kill it. Fails if it held less than 100."""
-        pids = {pid for name, pid in self.stack.pids("sender").items() if name != "sender-high"}
+        pids = [pid for name, pid in self.stack.pids("sender").items() if name != "sender-high"]
         async with self.stack.database() as db:
-            for _ in range(20):
-                for row in await db.fetch(
-                    "select worker_no, pid from worker where pid = any($1::int[])"
-                    " and seen_at > now() - interval '15 s' order by worker_no desc",
-                    list(pids),
-                ):
-                    os.kill(row["pid"], signal.SIGSTOP)
-                    await asyncio.sleep(0.05)  # a statement of its may still be on its way
-                    rows = await db.fetch(CLAIMED, self.push_no, row["worker_no"])
-                    if len(rows) >= 100:
-                        self.stack.kill(row["pid"])
-                        claimed = {judge.address(r["provider"], r["token"]): r["provider"] for r in rows}
-                        return Killed(time.time(), claimed)
-                    os.kill(row["pid"], signal.SIGCONT)
-                await asyncio.sleep(0.1)
-        raise AssertionError("no sender held 100 claimed rows")
+            victim = await stop_a_sender(db, self.push_no, pids)
+        victim.kill(time.time())
+        return victim
 
     def next_request_after(self, moment: float) -> float:
         """Seconds from a moment to the push's next request."""
         first: float = min(entry["t"] for entry in self.requests() if entry["t"] > moment)
         return first - moment
-
-    def back_after(self, killed: Killed) -> dict[str, float]:
-        """Per provider: the latest of the killed rows' first requests after the kill, in seconds."""
-        first: dict[str, float] = {}
-        for entry in self.requests():
-            if entry["t"] > killed.at and entry["token"] in killed.claimed:
-                first.setdefault(entry["token"], entry["t"] - killed.at)
-        latest: dict[str, float] = {}
-        for address, seconds in first.items():
-            provider = killed.claimed[address]
-            latest[provider] = max(latest.get(provider, 0.0), seconds)
-        return latest
 
     async def command(self, *words: str) -> float:
         """One operator's command by the command line; when it had been acknowledged (epoch seconds)."""

@@ -6,8 +6,9 @@ import time
 
 import pytest
 
-from tests.acceptance.field import LEASE, PHONES, Field
+from tests.acceptance.field import PHONES, Field
 from tests.support.judge import Account
+from tests.support.victim import LEASE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 WINDOW = 1_000
@@ -32,7 +33,7 @@ async def test_a_sender_is_killed(field: Field) -> None:
     assert account.redo <= WINDOW
     assert account.duplicates <= account.redo + account.maybe
     assert push.next_request_after(killed.at) <= 5
-    for provider, seconds in push.back_after(killed).items():
+    for provider, seconds in killed.back_after(push.requests()).items():
         assert seconds <= LEASE[provider] + 3, (provider, seconds)
 
 

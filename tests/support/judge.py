@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -49,6 +50,24 @@ from clarion.delivery_now s
 join clarion.registration r using (registration_no)
 join clarion.credential c on c.app_no = r.app_no and c.lane = s.lane
 where s.push_no = $1
+"""
+
+# Rows against the counters of their batches, in one snapshot.
+BALANCE = """
+with rows as (
+  select batch, state, count(*) as n from clarion.delivery_now where push_no = $1 group by 1, 2
+), counters as (
+  select batch, x.state, x.n
+  from clarion.batch, unnest(
+    array[0, 1, 2, 3, 4, 5, 6, 7, 8],
+    array[open - retry, retry, accepted, rejected, suppressed, expired, cancelled, dead, in_doubt]
+  ) x (state, n)
+  where push_no = $1 and x.n <> 0
+)
+select
+  coalesce(sum(rows.n), 0)::int as audience,
+  (count(distinct batch) filter (where rows.n is distinct from counters.n))::int as bad
+from rows full join counters using (batch, state)
 """
 
 
@@ -86,6 +105,11 @@ def address(provider: str, token: str) -> str:
     if provider == "webpush":
         return token.split(" ", 1)[0].rsplit("/", 1)[1]
     return token
+
+
+def content_hash(title: str, body: str) -> str:
+    """What the log calls this content."""
+    return hashlib.sha256(f"{title}\0{body}".encode()).hexdigest()
 
 
 def devices_in(path: Path) -> Iterator[str]:
@@ -165,6 +189,13 @@ async def read_ledger(url: str, push_id: str, account: Account) -> dict[str, tup
         return rows
     finally:
         await connection.close()
+
+
+async def balance(connection: asyncpg.Connection[asyncpg.Record], push_no: int) -> tuple[int, int]:
+    """Rows of the push now, and in how many batches they differ from the counters: a running push, too."""
+    found = await connection.fetchrow(BALANCE, push_no)
+    assert found is not None
+    return found["audience"], found["bad"]
 
 
 def judge_devices(

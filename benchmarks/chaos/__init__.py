@@ -1,0 +1,1 @@
+"""Campaigns in flight, and everything around them breaks: `make chaos` (docs/durability.md)."""
