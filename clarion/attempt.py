@@ -436,12 +436,17 @@ class _Attempt:
         rate: float = self._tap.pace()
         return max(1.0, rate * seconds)
 
-    def _want(self) -> int:
-        """Rows to claim now: unclaimed, and no more than the rate lets start soon."""
+    def _want(self, returning: int) -> int:
+        """Rows to claim now: unclaimed, and no more than half a second of the rate, with what is on the wire.
+
+        `returning`: outcomes that the claim's statement writes. Where more than that is on the wire or waits
+        for its commit (a slow provider), it is what the rate lets start soon: the rate is kept all the same.
+        """
         if not self._may_start:
             return 0
-        ahead = self._ahead(limits.CLAIM_AHEAD_AT_LEAST_ONCE)
-        want = min(len(self._rows) - self._claimed, ahead - (self._claimed - self._started))
+        whole = self._ahead(limits.CLAIM_AHEAD) - (self._seat.held - returning)
+        soon = self._ahead(limits.CLAIM_TO_START) - (self._claimed - self._started)
+        want = min(len(self._rows) - self._claimed, max(whole, soon))
         if self._careful:
             want = min(want, 1 - self._seat.held)
         return max(0, int(want))
@@ -457,7 +462,7 @@ class _Attempt:
             return True
         if self._started < self._claimed:
             return False
-        want = self._want()
+        want = self._want(pending)
         if not want:
             return bool(pending) and not self._in_flight
         free = self._process.window.offer(self._seat, want)
@@ -497,7 +502,7 @@ class _Attempt:
         self._tap.want(limits.APPETITE, self._rows_left())
 
     def _claim(self, returning: int) -> int:
-        want = self._want()
+        want = self._want(returning)
         if want and self._at_most_once:
             want = self._tap.allowed(want)
         slots = self._process.window.offer(self._seat, want, returning=returning)

@@ -10,7 +10,8 @@ STEP_OUTCOMES: Final = 500  # a ledger statement carries at most about this many
 STEP_SECONDS: Final = 0.1  # and waits no longer than this for them
 CLAIM_EVERY: Final = 1.0  # a holder renews its word at least this often
 GRANT_SECONDS: Final = 1.5  # how long an operator's word is good for: pause is obeyed within it
-CLAIM_AHEAD_AT_LEAST_ONCE: Final = 0.5  # and a window at most this many seconds of the process's rate
+CLAIM_AHEAD: Final = 0.5  # and a window at most this many seconds of the process's rate
+CLAIM_TO_START: Final = 0.3  # but, where answers are slow, always so many seconds' rows that may start
 
 # One request at a provider.
 REQUEST_TIMEOUT: Final = 6.0

@@ -64,6 +64,30 @@ async def test_a_large_batch_keeps_within_the_window(db: Database) -> None:
     assert await bench.counts(push_no) == {"audience": 2_400, "accepted": 2_400}
 
 
+async def test_a_paced_batch_claims_half_a_second_of_its_rate(db: Database) -> None:
+    """What a crash may repeat: claimed and uncommitted rows, those on the wire among them, are ≤ 0.5 s."""
+    bench = await Bench.make(db, 900)
+    bench.permits.rate, bench.sender.delay = 600.0, 0.02
+    push_no, (batch,) = await bench.push()
+
+    result = await attempt(bench.process, push_no, batch)
+
+    assert result.why == "done"
+    assert bench.process.window.fullest <= 300
+
+
+async def test_slow_answers_do_not_cost_the_pace(db: Database) -> None:
+    """Answers after a second: twice half a second of the rate are on the wire, and more may start."""
+    bench = await Bench.make(db, 900)
+    bench.permits.rate, bench.sender.delay = 600.0, 1.0
+    push_no, (batch,) = await bench.push()
+
+    result = await attempt(bench.process, push_no, batch)
+
+    assert result.why == "done"
+    assert bench.sender.most_in_flight > 400
+
+
 async def test_rejections_retire_and_throttled_rows_go_again(db: Database) -> None:
     """A rejection is final and queues its address; a throttled row is no attempt and goes again when due."""
     bench = await Bench.make(db, 100)

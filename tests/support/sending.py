@@ -146,15 +146,44 @@ class FreeTap:
         """Done."""
 
 
+class PacedTap(FreeTap):
+    """A share of so many sends a second, a tenth of a second at once."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate, self._clock = rate, asyncio.get_running_loop().time
+        self._taken, self._began = 0, self._clock()
+
+    def allowed(self, n: int) -> int:
+        """What its time has brought and nobody has taken."""
+        brought = self._rate * (self._clock() - self._began)
+        self._taken = max(self._taken, int(brought - self._rate / 10))
+        granted = min(n, int(brought) - self._taken)
+        self._taken += granted
+        return granted
+
+    def give_back(self, n: int) -> None:
+        """They were not needed."""
+        self._taken -= n
+
+    def next_in(self) -> float:
+        """One permit."""
+        return 1 / self._rate
+
+    def pace(self) -> float:
+        """The rate."""
+        return self._rate
+
+
 class FreePermits:
-    """Permits without a limit; remembers what was heard."""
+    """Permits without a limit, unless `rate` is set; remembers what was heard."""
 
     def __init__(self) -> None:
         self.good = self.bad = self.throttled = 0
+        self.rate: float | None = None  # sends a second of each tap
 
     def open(self, lane_key: str, push_no: int, urgent: bool) -> FreeTap:
-        """A tap that lets everything through."""
-        return FreeTap()
+        """A tap that lets everything through, or so much a second."""
+        return FreeTap() if self.rate is None else PacedTap(self.rate)
 
     def heard(self, lane_key: str, good: int, bad: int, throttled: int, retry_after: float) -> None:
         """Count answers."""
