@@ -9,11 +9,11 @@ DEVICES ?= 100000
 PROVIDERS ?= three
 ONLY ?=
 SIZES ?=
-MINUTES ?= 30
+MINUTES ?=
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo bench growth soak chaos dev histories schema lock secrets clean
+.PHONY: help env test fast lint format demo bench growth soak chaos fuzz dev histories schema lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end (PROVIDERS=all: all of them)"
@@ -24,6 +24,7 @@ help:
 	@echo "make dev     PostgreSQL, Temporal with its UI, the simulators and the workers, until Ctrl-C"
 	@echo "make test    all tests (ARGS= goes to pytest)"
 	@echo "make fast    the tests that need no whole stack"
+	@echo "make fuzz    mutants of tests/corpus against all parsers for MINUTES=5 (SEED= ONLY=, or REPLAY=build/fuzz/…)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make schema  docs/schema: what workflows take and give, from the models"
 	@echo "make screenshot pictures of Temporal's UI into docs/images, their text checked (needs Chromium)"
@@ -65,6 +66,10 @@ format: $(READY)
 chaos: $(READY)
 	$(BIN)/python -m benchmarks.chaos --devices $(DEVICES) $(if $(SEED),--seed $(SEED))
 
+fuzz: $(READY)
+	$(BIN)/python -m benchmarks.fuzz --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(REPLAY),--replay $(REPLAY))
+
 demo: $(READY)
 	$(BIN)/python -m benchmarks.demo --devices $(DEVICES) --providers $(PROVIDERS)
 
@@ -75,7 +80,7 @@ growth: $(READY)
 	$(BIN)/python -m benchmarks.growth $(if $(SIZES),--sizes $(SIZES)) --picture docs/images/growth.svg
 
 soak: $(READY)
-	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
 
 dev: $(READY)
 	$(BIN)/clarion dev --senders $(SENDERS) $(if $(DATA),--data $(DATA))

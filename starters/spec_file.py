@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,6 +48,11 @@ def _values(path: Path, fields: str) -> dict[str, Any]:
         raise BadSpec(f"{name} is not UTF-8 text") from None
     except yaml.YAMLError as error:
         raise BadSpec(f"{name} is not YAML or JSON{_place(error)}") from None
+    except RecursionError:
+        raise BadSpec(f"{name} is nested too deep") from None
+    except Exception:  # a date that is none, a key that can be none: YAML's constructors raise what they meet
+        words = "a value that cannot be, like a date that is none or a list as the name of a field"
+        raise BadSpec(f"{name} holds {words}") from None
     if not isinstance(values, dict):
         raise BadSpec(f"{name} must hold one object with {fields}")
     return values
@@ -57,13 +63,24 @@ def _valid(kind: type[Valid], name: str, values: Any) -> Valid:
         return kind.model_validate_json(_json(values))
     except ValidationError as error:
         raise BadSpec(f"{name} is not a {kind.__name__}:\n{_mistakes(error)}") from None
+    except RecursionError:
+        raise BadSpec(f"{name} is nested too deep") from None
+    except (TypeError, ValueError):
+        words = "what JSON has no word for, like a set or a part of itself"
+        raise BadSpec(f"{name} holds {words}") from None
 
 
 def _json(values: Any) -> str:
     """As the same spec would travel: a YAML date becomes text, and strict types see what JSON has."""
     import json
 
-    return json.dumps(values, default=lambda value: value.isoformat())
+    return json.dumps(values, default=_moment)
+
+
+def _moment(value: Any) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError
 
 
 def _place(error: yaml.YAMLError) -> str:

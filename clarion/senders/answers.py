@@ -29,6 +29,7 @@ UNANSWERED: Final[dict[Fate, Outcome]] = {
 }
 
 LONGEST_WAIT: Final = 86_400.0  # of a Retry-After; a longer one is somebody's mistake
+LONGEST_TOKEN: Final = 30 * 86_400.0  # a token that is said to be good for years is asked for again before
 _SEEN: Final = 256  # answers remembered by their bytes
 _SEEN_BYTES: Final = 1_024
 _STRANGERS: Final = 64  # codes that no sheet has, kept by their names; reasons are numbered for ever
@@ -80,12 +81,24 @@ def retry_after(text: bytes, now: float) -> float | None:
 
 
 def parse_object(body: bytes) -> dict[str, Any] | None:
-    """The JSON object of a body; None when it is anything else."""
+    """The JSON object of a body; None when it is anything else.
+
+    Nobody's answer is hundreds of brackets deep. Who then asks Python for the text of a part of one would
+    get a RecursionError instead of an outcome; what orjson would not write again is no answer.
+    """
     try:
         value = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        orjson.dumps(value)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def token_lifetime(seconds: object) -> float:
+    """Seconds that a token is good for, of the `expires_in` of its answer; an hour when that is none."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0:
+        return 3_600.0
+    return min(float(seconds), LONGEST_TOKEN)
 
 
 class Strangers:

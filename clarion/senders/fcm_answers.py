@@ -74,9 +74,10 @@ _strangers = Strangers("fcm")
 def is_yes(body: bytes) -> bool:
     """Whether the body of a 200 names the message, as FCM's does."""
     try:
-        return "/messages/" in orjson.loads(body)["name"]
+        name = orjson.loads(body)["name"]
     except (ValueError, TypeError, KeyError):
         return False
+    return isinstance(name, str) and "/messages/" in name
 
 
 def read(status: int, body: bytes) -> Outcome:

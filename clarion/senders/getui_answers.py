@@ -110,9 +110,10 @@ def token_answer(status: int, body: bytes, now: float) -> tuple[str, float] | st
     code, data = answer.get("code"), answer.get("data")
     if status == 200 and code == 0 and isinstance(data, dict) and isinstance(data.get("token"), str):
         ends = str(data.get("expire_time", ""))
-        seconds = int(ends) / 1_000 - now if ends.isdigit() and len(ends) < 16 else 86_400.0
+        known = ends.isascii() and ends.isdigit() and len(ends) < 16
+        seconds = int(ends) / 1_000 - now if known else 86_400.0
         return data["token"], seconds if 0 < seconds <= 90_000 else 86_400.0
-    return f"getui:{code}" if code in AUTH_REFUSALS and not isinstance(code, bool) else None
+    return f"getui:{code}" if type(code) is int and code in AUTH_REFUSALS else None
 
 
 def _states(data: Any) -> dict[str, Outcome] | None:

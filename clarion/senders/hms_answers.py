@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import orjson
 
-from clarion.senders.answers import Strangers, parse_object
+from clarion.senders.answers import Strangers, parse_object, token_lifetime
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 from clarion.senders.vendor_answers import (
     BLOCKED,
@@ -97,7 +97,7 @@ def read(status: int, body: bytes) -> tuple[Outcome, dict[str, Outcome]]:
     code = str(code)
     if code == SUCCESS:
         return (ACCEPTED, {}) if status == 200 else (by_status("hms", status, STATUSES), {})
-    if code == PARTIAL:
+    if code == PARTIAL and status == 200:
         return _partly(answer.get("msg"))
     if code == ALL_INVALID:
         return TABLE[code], dict(_illegal(_inner(answer.get("msg")) or {}))
@@ -139,9 +139,9 @@ def token_answer(status: int, body: bytes) -> tuple[str, float] | str | None:
     answer = parse_object(body) or {}
     token, seconds = answer.get("access_token"), answer.get("expires_in")
     if status == 200 and isinstance(token, str) and token:
-        return token, float(seconds) if isinstance(seconds, int | float) and seconds > 0 else 3_600.0
+        return token, token_lifetime(seconds)
     error = answer.get("error")
-    if isinstance(error, int) and 400 <= status < 500 and status != 429:
+    if isinstance(error, int) and not isinstance(error, bool) and 400 <= status < 500 and status != 429:
         return f"hms:oauth_{error}"
     return None
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from clarion.senders.answers import Strangers, parse_object
+from clarion.senders.answers import Strangers, parse_object, token_lifetime
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 from clarion.senders.vendor_answers import (
     BLOCKED,
@@ -75,7 +75,7 @@ def token_answer(status: int, body: bytes) -> tuple[str, float] | str | None:
     answer = parse_object(body) or {}
     token, seconds = answer.get("access_token"), answer.get("expires_in")
     if status == 200 and isinstance(token, str) and token:
-        return token, float(seconds) if isinstance(seconds, int | float) and seconds > 0 else 3_600.0
+        return token, token_lifetime(seconds)
     if ("error" in answer or "code" in answer) and 400 <= status < 500 and status not in (408, 429):
         return f"honor:oauth_{status}"
     return None

@@ -83,8 +83,9 @@ def read(status: int, body: bytes, *, alone: bool) -> Outcome:
         return by_status("jpush", status, STATUSES)
     error = answer.get("error")
     if error is None:
-        taken = status == 200 and isinstance(answer.get("msg_id"), str | int)
-        return ACCEPTED if taken else by_status("jpush", status, STATUSES)
+        number = answer.get("msg_id")
+        named = isinstance(number, str | int) and not isinstance(number, bool) and number != ""
+        return ACCEPTED if named and status == 200 else by_status("jpush", status, STATUSES)
     code = error.get("code") if isinstance(error, dict) else None
     if not isinstance(code, int) or isinstance(code, bool):
         return by_status("jpush", status, STATUSES)

@@ -11,6 +11,7 @@ done. Whether a repeat is answered by 32 at all is UNCONFIRMED; a plain yes is u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -32,6 +33,7 @@ from clarion.senders.vendor_answers import (
 )
 
 DUPLICATE: Final = 32
+_INTEGER: Final = re.compile(r"-?[0-9]{1,18}")
 
 TABLE: Final = named(
     "oppo",
@@ -109,7 +111,7 @@ def _item(item: Mapping[str, Any]) -> Outcome:
     code = item.get("errorCode")
     if code in (None, 0, "", "0"):
         return ACCEPTED if item.get("messageId") else UNMENTIONED
-    if isinstance(code, str) and code.lstrip("-").isdigit():
+    if isinstance(code, str) and _INTEGER.fullmatch(code):
         code = int(code)
     if code == DUPLICATE:
         return ACCEPTED

@@ -29,6 +29,7 @@ import orjson
 from clarion.senders.answers import parse_object
 
 FIELDS: Final = 1_000  # of a form
+LAST: Final = 32_503_680_000_000  # the year 3000, in milliseconds: nobody means a later one
 _SIGNATURE: Final = re.compile(
     r"\s*timestamp=([0-9]{1,20})\s*;\s*nonce=([^;\s]+)\s*;\s*value=([A-Za-z0-9+/=]+)\s*"
 )
@@ -262,8 +263,9 @@ def _statuses(body: bytes) -> Iterator[Mapping[str, Any]]:
     if not isinstance(listed, list):
         raise BadReceipts("no list of statuses")
     for item in listed:
-        if isinstance(item, dict) and _text(item.get("token")) is not None:
-            yield item
+        token = item.get("token") if isinstance(item, dict) else None
+        if isinstance(token, str) and token.strip():
+            yield item | {"token": token.strip()}
 
 
 def _result(item: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -303,9 +305,9 @@ def _number(value: object) -> int | None:
 
 
 def _seconds(value: object) -> float | None:
-    """From milliseconds, as a number or a text."""
+    """From milliseconds, as a number or a text. A moment that no calendar has says nothing."""
     number = _number(value)
-    return None if number is None or number <= 0 else number / 1_000
+    return None if number is None or not 0 < number < LAST else number / 1_000
 
 
 def _text(value: object) -> str | None:

@@ -24,6 +24,7 @@ import jwt
 from clarion.clock import Clock
 from clarion.errors import CredentialBlocked, SenderError
 from clarion.seal import Seal
+from clarion.senders.answers import parse_object, token_lifetime
 from clarion.store.database import Database
 from clarion.store.provider_token import Mint, SharedToken, fetch_shared_token
 
@@ -135,17 +136,12 @@ def _assertion(secret: dict[str, Any], clock: Clock) -> str:
 
 def _access_token(answer: httpx.Response) -> tuple[str, float]:
     """The token of an answer and how long it is to be shown."""
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
-    body = body if isinstance(body, dict) else {}
+    body = parse_object(answer.content) or {}
     token, seconds = body.get("access_token"), body.get("expires_in")
     if answer.status_code == 200 and isinstance(token, str) and _is_header_value(token):
-        lifetime = float(seconds) if isinstance(seconds, int | float) else 3600.0
-        return token, max(lifetime - OAUTH_MARGIN, OAUTH_LEAST)
+        return token, max(token_lifetime(seconds) - OAUTH_MARGIN, OAUTH_LEAST)
     code = body.get("error")
-    if answer.status_code in (400, 401, 403) and code in _OAUTH_CODES:
+    if answer.status_code in (400, 401, 403) and isinstance(code, str) and code in _OAUTH_CODES:
         raise CredentialBlocked(f"fcm:{code}")
     raise SenderError(f"the token endpoint answered {answer.status_code} without a token")
 

@@ -98,4 +98,4 @@ def blames(outcome: Outcome) -> bool:
 def _number(data: Any) -> str | None:
     """What a message that was taken is called."""
     found = (data.get("msg_id") or data.get("task_id")) if isinstance(data, dict) else None
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) and found else None

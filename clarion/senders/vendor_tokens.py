@@ -164,9 +164,9 @@ async def _fetch(url: str, tls: ssl.SSLContext, body: bytes, kind: str, read: Re
 def _oppo_token(status: int, body: bytes) -> tuple[str, float] | str | None:
     answer = parse_object(body) or {}
     code, data = answer.get("code"), answer.get("data")
-    if code == 0 and isinstance(data, dict) and isinstance(data.get("auth_token"), str):
+    if type(code) is int and code == 0 and isinstance(data, dict) and isinstance(data.get("auth_token"), str):
         return data["auth_token"], DAY  # from create_time on, by the vendor's clock
-    return f"oppo:{code}" if code in OPPO_REFUSALS else None
+    return f"oppo:{code}" if type(code) is int and code in OPPO_REFUSALS else None
 
 
 def _vivo_token(status: int, body: bytes) -> tuple[str, float] | str | None:
@@ -174,7 +174,7 @@ def _vivo_token(status: int, body: bytes) -> tuple[str, float] | str | None:
     result = answer.get("result")
     if result == 0 and isinstance(answer.get("authToken"), str):
         return answer["authToken"], DAY
-    return f"vivo:{result}" if result in VIVO_REFUSALS else None
+    return f"vivo:{result}" if type(result) is int and result in VIVO_REFUSALS else None
 
 
 # What says that the credential itself (or this machine's clock) is refused, not that it is asked too often.

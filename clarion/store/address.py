@@ -19,7 +19,7 @@ from clarion.store.base64url import decode_base64, encode_base64url
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})+")
 _FCM: Final = re.compile(r"[A-Za-z0-9_:.-]+")
 _VISIBLE: Final = re.compile(r"[!-\[\]-~]+")  # printable ASCII without space and backslash
-_ENDPOINT: Final = re.compile(r"https://[!-\[\]-~]+")
+_ENDPOINT: Final = re.compile(r"https://[A-Za-z0-9._~%:\[\]!$&'()*+,;=@-]+/[!-\[\]-~]*")  # with a path
 
 # P-256, y² = x³ − 3x + b over the field of p (SEC 2, section 2.4.2). Checked with plain integers: a
 # library's point decoding takes thirty times as long, and an import does it for every browser.
@@ -43,7 +43,7 @@ def subscription(endpoint: str, p256dh: str, auth: str) -> str:
     if len(endpoint) > TOKEN_BYTES - 128:
         raise BadRegistration(f"subscription.endpoint is longer than {TOKEN_BYTES - 128} bytes")
     if not _ENDPOINT.fullmatch(endpoint) or not _is_origin("/".join(endpoint.split("/", 3)[:3])):
-        raise BadRegistration("subscription.endpoint must be an https URL")
+        raise BadRegistration("subscription.endpoint must be an https URL with a path")
     return f"{endpoint} {encode_base64url(_point(p256dh))} {encode_base64url(_auth(auth))}"
 
 

@@ -365,7 +365,7 @@ def json_object(text: str | bytes, what: str) -> Mapping[str, Any]:
     """The JSON object of a file. Raises BadCredential."""
     try:
         values = json.loads(text)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         where = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         raise BadCredential(f"{what} is not JSON{where}: give the file as it is") from None
     if not isinstance(values, dict):

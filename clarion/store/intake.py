@@ -125,7 +125,8 @@ class Intake:
         """The row of these fields. Raises BadRegistration, which names the field and holds no token."""
         get = fields.get
         lane, provider, platform = self._place(fields)
-        kind = KINDS.get(str(get("kind") or "alert").replace("-", "_"))
+        word = get("kind") or "alert"
+        kind = KINDS.get(word.replace("-", "_")) if isinstance(word, str) else None
         if kind is None:
             raise BadRegistration(f"kind must be one of {', '.join(KINDS)}")
         token = _token(provider, fields)
@@ -268,6 +269,8 @@ def _installation(value: Any) -> str:
 def _short(value: Any) -> str | None:
     if value is None or value == "":
         return None
+    if not isinstance(value, str | int | float):
+        raise BadRegistration("model, os_version and app_version must be texts")
     text = str(value)[:_SHORT]
     return text if text.isprintable() else "".join(filter(str.isprintable, text))
 
@@ -277,7 +280,8 @@ def _moment(value: Any) -> datetime:
     try:
         if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
             moment = datetime.fromisoformat(value)
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            # Now, while a moment that is none in UTC (the first hours of the year 1) can be refused.
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         seconds = float(value)
         return datetime.fromtimestamp(seconds / 1_000 if seconds > 1e11 else seconds, UTC)
     except (ValueError, TypeError, OverflowError, OSError):

@@ -25,6 +25,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9]{1,64}")
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 _WORD: Final = re.compile(r"[!-~]{1,512}")
 _PACKAGE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)+")
+_FIELD: Final = re.compile(r"[a-z_]{1,24}")
 _ACCOUNT_FIELDS: Final = ("project_id", "key_id", "private_key", "sub_account")
 
 
@@ -187,8 +188,13 @@ def from_file(provider: str, text: str | bytes) -> Checked:
     if missing := [name for name in needed if name not in values]:
         raise BadCredential(f"{provider}: the file lacks {', '.join(missing)}")
     if strange := sorted(values.keys() - known.keys()):
-        raise BadCredential(f"{provider}: the file may hold {', '.join(known)}, not {', '.join(strange)}")
+        raise BadCredential(f"{provider}: the file may hold {', '.join(known)}, not {_shown(strange)}")
     return check(**values)
+
+
+def _shown(names: list[str]) -> str:
+    """Names of fields as they may be said aloud: what looks like none may be a secret in the wrong place."""
+    return ", ".join(name if _FIELD.fullmatch(name) else "what is no name of a field" for name in names)
 
 
 def _match(pattern: re.Pattern[str], value: Any, what: str, should_be: str) -> None:

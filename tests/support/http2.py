@@ -278,7 +278,7 @@ class Answering(Handler):
         body: bytes,
     ) -> None:
         """Remember and answer."""
-        key = path.rsplit(b"/", 1)[-1].decode()
+        key = path.rsplit(b"/", 1)[-1].decode("latin-1")
         self.seen.append(key)
         self.on_headers(headers)
         self.answer(conn, stream_id, key)
