@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,63 +17,23 @@ from clarion.senders.outcome import ACCEPTED, OutcomeKind, Scope
 from clarion.senders.sender import Unsendable
 from clarion.store.database import Database
 from tests.support.eventually import eventually
-from tests.support.postgres import Databases
 from tests.support.senders import (
     SEAL,
     Clock,
     app_at,
-    empty,
     fcm_tokens,
     oauth_calls,
     process,
-    restore,
     send,
 )
 
 LANE = 2
 
 
-@pytest.fixture(scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
-    """The sandbox of this module."""
-    async with Sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-async def stored(databases: Databases) -> AsyncIterator[Database]:
-    """The database of this module."""
-    url = await databases.migrated()
-    database = await Database.connect(url)
-    yield database
-    await database.close()
-    await databases.drop(url)
-
-
-@pytest.fixture
-async def db(stored: Database) -> Database:
-    """The database, empty."""
-    return await empty(stored)
-
-
-@pytest.fixture
-async def sandbox(running: Sandbox) -> Sandbox:
-    """The sandbox, as good as new."""
-    await restore(running)
-    return running
-
-
 @pytest.fixture
 async def app_no(db: Database, sandbox: Sandbox) -> int:
     """An app whose lane 2 is FCM at the sandbox."""
     return await app_at(sandbox, db)
-
-
-@pytest.fixture
-async def lanes(db: Database, app_no: int) -> AsyncIterator[Lanes]:
-    """The senders of one process."""
-    async with process(db) as made:
-        yield made
 
 
 async def test_a_thousand_notifications(sandbox: Sandbox, lanes: Lanes, app_no: int) -> None:

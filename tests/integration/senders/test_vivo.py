@@ -20,9 +20,8 @@ from clarion.senders.outcome import ACCEPTED, OutcomeKind
 from clarion.senders.sender import Sender
 from clarion.senders.vivo import seconds_of_night
 from clarion.store.database import Database
-from tests.support.postgres import Databases
-from tests.support.senders import HELLO, Clock, empty, process, restore, send
-from tests.support.vendors import JSON, calls, client, lines, registrations, shown, vendor_app
+from tests.support.senders import HELLO, Clock, process, send
+from tests.support.vendors import JSON, calls, client, lines, registrations, shown
 
 SEND, SAVE, LIST = "/message/send", "/message/saveListPayload", "/message/pushToList"
 SERVICE = Message(
@@ -35,41 +34,11 @@ def noon() -> float:
     return 4 * 3_600 - time.time() % 86_400
 
 
-@pytest.fixture(scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
-    """The sandbox of this module."""
-    async with Sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-async def stored(databases: Databases) -> AsyncIterator[Database]:
-    """The database of this module."""
-    url = await databases.migrated()
-    database = await Database.connect(url)
-    yield database
-    await database.close()
-    await databases.drop(url)
-
-
 @pytest.fixture
-async def db(stored: Database) -> Database:
-    """The database, empty."""
-    return await empty(stored)
-
-
-@pytest.fixture
-async def sandbox(running: Sandbox) -> Sandbox:
-    """The sandbox, as good as new, at noon in China: operation messages have their hours."""
-    await restore(running)
-    running.change({"clock": noon()})
-    return running
-
-
-@pytest.fixture
-async def app(sandbox: Sandbox, db: Database) -> tuple[int, dict[str, int]]:
-    """An app with a lane per vendor."""
-    return await vendor_app(sandbox, db)
+async def sandbox(sandbox: Sandbox) -> Sandbox:
+    """It is noon in China: marketing may go out."""
+    sandbox.change({"clock": noon()})
+    return sandbox
 
 
 @pytest.fixture

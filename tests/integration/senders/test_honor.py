@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -17,52 +16,8 @@ from clarion.senders.lanes import Lanes
 from clarion.senders.outcome import ACCEPTED, OutcomeKind
 from clarion.senders.sender import Sender
 from clarion.store.database import Database
-from tests.support.postgres import Databases
-from tests.support.senders import HELLO, empty, process, restore, send
-from tests.support.vendors import FORM, JSON, calls, client, lines, registrations, shown, vendor_app
-
-
-@pytest.fixture(scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
-    """The sandbox of this module."""
-    async with Sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-async def stored(databases: Databases) -> AsyncIterator[Database]:
-    """The database of this module."""
-    url = await databases.migrated()
-    database = await Database.connect(url)
-    yield database
-    await database.close()
-    await databases.drop(url)
-
-
-@pytest.fixture
-async def db(stored: Database) -> Database:
-    """The database, empty."""
-    return await empty(stored)
-
-
-@pytest.fixture
-async def sandbox(running: Sandbox) -> Sandbox:
-    """The sandbox, as good as new."""
-    await restore(running)
-    return running
-
-
-@pytest.fixture
-async def app(sandbox: Sandbox, db: Database) -> tuple[int, dict[str, int]]:
-    """An app with a lane per vendor."""
-    return await vendor_app(sandbox, db)
-
-
-@pytest.fixture
-async def lanes(db: Database, app: tuple[int, dict[str, int]]) -> AsyncIterator[Lanes]:
-    """The senders of one process."""
-    async with process(db) as made:
-        yield made
+from tests.support.senders import HELLO, process, send
+from tests.support.vendors import FORM, JSON, calls, client, lines, registrations, shown
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import dataclasses
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -20,39 +19,9 @@ from clarion.store import credentials, vendor_check
 from clarion.store.database import Database
 from starters.cli import invoke
 from tests.support.postgres import Databases
-from tests.support.senders import SEAL, Clock, app_at, empty, process, restore
+from tests.support.senders import SEAL, Clock, app_at, process
 from tests.support.vendors import vendor_app
 from workers.embedded.ports import free_port
-
-
-@pytest.fixture(scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
-    """The sandbox of this module."""
-    async with Sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-async def stored(databases: Databases) -> AsyncIterator[Database]:
-    """The database of this module."""
-    url = await databases.migrated()
-    database = await Database.connect(url)
-    yield database
-    await database.close()
-    await databases.drop(url)
-
-
-@pytest.fixture
-async def db(stored: Database) -> Database:
-    """The database, empty."""
-    return await empty(stored)
-
-
-@pytest.fixture
-async def sandbox(running: Sandbox) -> Sandbox:
-    """The sandbox, as good as new."""
-    await restore(running)
-    return running
 
 
 async def tried(db: Database, clock: Clock | None = None) -> dict[str, trial.Trial]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -26,7 +25,6 @@ from clarion.store import credential_check, credentials
 from clarion.store.database import Database
 from tests.support.eventually import eventually
 from tests.support.keys import ec_key
-from tests.support.postgres import Databases
 from tests.support.senders import (
     HELLO,
     PUSH,
@@ -34,55 +32,16 @@ from tests.support.senders import (
     Clock,
     apns_tokens,
     app_at,
-    empty,
     jwts,
     process,
-    restore,
     send,
 )
-
-
-@pytest.fixture(scope="module")
-async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
-    """The sandbox of this module."""
-    async with Sandbox(tmp_path_factory.mktemp("sandbox")) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture(scope="module")
-async def stored(databases: Databases) -> AsyncIterator[Database]:
-    """The database of this module."""
-    url = await databases.migrated()
-    database = await Database.connect(url)
-    yield database
-    await database.close()
-    await databases.drop(url)
-
-
-@pytest.fixture
-async def db(stored: Database) -> Database:
-    """The database, empty."""
-    return await empty(stored)
-
-
-@pytest.fixture
-async def sandbox(running: Sandbox) -> Sandbox:
-    """The sandbox, as good as new."""
-    await restore(running)
-    return running
 
 
 @pytest.fixture
 async def app_no(db: Database, sandbox: Sandbox) -> int:
     """An app whose lane 1 is APNs at the sandbox."""
     return await app_at(sandbox, db)
-
-
-@pytest.fixture
-async def lanes(db: Database, app_no: int) -> AsyncIterator[Lanes]:
-    """The senders of one process."""
-    async with process(db) as made:
-        yield made
 
 
 async def log(sandbox: Sandbox, status: int) -> list[dict[str, Any]]:
