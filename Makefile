@@ -13,7 +13,7 @@ MINUTES ?=
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo bench growth soak chaos fuzz dev histories schema lock secrets clean
+.PHONY: help env test fast lint format demo bench growth soak chaos fuzz conformance dev histories schema lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end (PROVIDERS=all: all of them)"
@@ -21,6 +21,7 @@ help:
 	@echo "make growth  the same campaign at SIZES=100000,1000000,10000000: what grows and what does not"
 	@echo "make soak    the stack in use for MINUTES=30, with faults and releases: nothing lost, nothing grows"
 	@echo "make chaos   campaigns in flight while everything around them breaks (SEED= DEVICES=), judged"
+	@echo "make conformance every sender by every case: accepted, dead, throttled, silent, garbage, …"
 	@echo "make dev     PostgreSQL, Temporal with its UI, the simulators and the workers, until Ctrl-C"
 	@echo "make test    all tests (ARGS= goes to pytest)"
 	@echo "make fast    the tests that need no whole stack"
@@ -81,6 +82,9 @@ growth: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),30)
+
+conformance: $(READY)
+	$(BIN)/python -m tests.integration.sender_conformance
 
 dev: $(READY)
 	$(BIN)/clarion dev --senders $(SENDERS) $(if $(DATA),--data $(DATA))

@@ -166,6 +166,14 @@ class Origin:
             return "warm-up"
         return None
 
+    def now(self) -> float:
+        """The loop's time."""
+        return asyncio.get_running_loop().time()
+
+    def overdue(self, since: float) -> bool:
+        """Whether a request that was posted at this time is answered no more."""
+        return self.now() >= since + self._timeout
+
     @property
     def failures(self) -> int:
         """Connects in a row that led to nothing."""
@@ -228,7 +236,7 @@ class Origin:
         return bool(wanted) and fresh < self._wanted
 
     def _pause(self) -> float:
-        now = asyncio.get_running_loop().time()
+        now = self.now()
         pause = max(self._started + BETWEEN_CONNECTS - now, 0.0)
         if self._failures:
             back_off = min(BACK_OFF_FIRST * 2.0 ** min(self._failures - 1, 16), BACK_OFF_MOST)
@@ -236,7 +244,7 @@ class Origin:
         return pause
 
     async def _connect(self) -> None:
-        self._started = asyncio.get_running_loop().time()
+        self._started = self.now()
         self.connects += 1
         link = _Link(self, self._generation, self._answered)
         try:
@@ -319,6 +327,7 @@ class _Link:
         self._answers = 0
         self._useless = 0
         self._refusing = 0
+        self._fruitless_since = origin.now()  # no answer came between then and the last look
 
     def answers(self) -> int:
         """Requests that were answered on it: all that were posted but those without."""
@@ -331,12 +340,23 @@ class _Link:
         answers = self.answers()
         if answers != self._answers:
             self._answers, self._useless, self._refusing = answers, 0, 0
+            self._fruitless_since = self._origin.now()
         self._useless += fate in (Fate.RESET, Fate.TIMEOUT)
         self._refusing += fate is Fate.REFUSED
-        if self._useless >= USELESS_AFTER or self._refusing >= REFUSING_AFTER:
+        if self._is_useless(fate):
             self.connection.drain()
             self._origin._leave(self)
         self._origin._unanswered(key, fate, detail)
+
+    def _is_useless(self, fate: Fate) -> bool:
+        """Whether another connection is worth a try: too many in vain, or nothing for a whole time-out.
+
+        The latter is for few requests at a time: they must not use up their attempts on a connection that
+        lives and answers nothing.
+        """
+        if self._useless >= USELESS_AFTER or self._refusing >= REFUSING_AFTER:
+            return True
+        return fate is Fate.TIMEOUT and self._origin.overdue(self._fruitless_since)
 
     def room_made(self) -> None:
         """Room may have changed, or the peer has asked us to leave."""

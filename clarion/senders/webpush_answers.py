@@ -24,6 +24,7 @@ OTHER_KEY: Final = Outcome(OutcomeKind.REJECTED, suspect=True)
 THROTTLED: Final = Outcome(OutcomeKind.THROTTLED, attempt=False, retry_after=1.0, scope=Scope.HOST)
 SERVER: Final = Outcome(OutcomeKind.UNAVAILABLE, maybe=True, scope=Scope.HOST)
 BUSY: Final = Outcome(OutcomeKind.UNAVAILABLE, scope=Scope.HOST)  # the service says that it did nothing
+NO_ANSWER: Final = Outcome(OutcomeKind.UNAVAILABLE, "webpush:BAD_ANSWER", maybe=True, scope=Scope.HOST)
 
 _BY_STATUS: Final = {
     401: OTHER_KEY,
@@ -44,8 +45,8 @@ _strangers = Strangers("webpush")
 
 def read(status: int, headers: Headers, body: bytes) -> Outcome:
     """The outcome of an answer."""
-    if 200 <= status < 300:
-        return ACCEPTED  # 201 by the RFC; older services say 200 and 202
+    if 200 <= status < 300:  # 201 by the RFC; older services say 200 and 202
+        return ACCEPTED if not body or _may_be_a_yes(body) else NO_ANSWER
     if status >= 500:
         meaning = _BY_STATUS.get(status, SERVER)
     elif status >= 400:
@@ -54,6 +55,15 @@ def read(status: int, headers: Headers, body: bytes) -> Outcome:
         meaning = REFUSED  # redirects are never followed: a push service has no reason for one
     reason = _strangers.name(_code(headers, body), status)
     return replace(_BY_REASON.get(reason, meaning), reason=reason)
+
+
+def _may_be_a_yes(body: bytes) -> bool:
+    """The RFC's yes has no body and some services write one; no page of a proxy, no error, no garbage."""
+    try:
+        words = body.decode().lstrip()
+    except UnicodeDecodeError:
+        return False
+    return not words.startswith("<") and not {"errno", "error", "reason"} & (parse_object(body) or {}).keys()
 
 
 def _code(headers: Headers, body: bytes) -> str | None:
