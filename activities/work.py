@@ -34,6 +34,7 @@ class LaneWork(Parcel):
     due: tuple[int, ...] = ()  # batches that have only retries, due now
     due_in: float | None = None  # seconds until more falls due
     doing: int = 0  # batches not finished under the present hold
+    dues: float = 0.0  # is another number whenever retries were tried, also when all of them failed again
     counts: dict[str, int] = {}  # audience, planned, retry, accepted, …
 
 
@@ -98,6 +99,7 @@ def _lane(look: ledgers.NextWork, lane: ledgers.LaneWork, standing: running.Stan
         due=lane.again,
         due_in=_seconds(look, lane.next_at),
         doing=lane.doing,
+        dues=lane.dues,
         counts=standing.counts.get(lane.lane, {}),
     )
 

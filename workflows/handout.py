@@ -150,7 +150,9 @@ def _take_in(state: State, answer: NextWorkResult, now: float) -> None:
 
 def _mark(look: NextWorkResult) -> tuple[object, ...]:
     """What is different when something moved."""
-    lanes = tuple((lane.lane, lane.blocked, lane.doing, sorted(lane.counts.items())) for lane in look.lanes)
+    lanes = tuple(
+        (lane.lane, lane.blocked, lane.doing, lane.dues, sorted(lane.counts.items())) for lane in look.lanes
+    )
     return look.version, look.hold, look.ranges, look.to_freeze, not look.starts_in, lanes
 
 

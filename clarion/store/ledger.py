@@ -140,6 +140,7 @@ class LaneWork:
     audience: int
     planned: int
     retry: int
+    dues: float  # is another number whenever retries were tried, also when all of them failed again
     blocked: bool
     blocked_reason: int | None
     senders: int  # processes that serve its queue

@@ -134,6 +134,7 @@ returning open - retry as planned, retry, due_at
 -- work: planned rows may go, those that a dead attempt left come first, `left_over` of them in all;
 -- again: only retries, due now
 -- next_at: when more falls due; doing: batches that are not done under this hold
+-- dues: moves whenever retries were tried, also when all of them failed again
 -- falls_back: once nothing is open, those that ended rejected or dead may have another lane
 with p as materialized (
   select
@@ -150,7 +151,8 @@ with p as materialized (
   select
     lane, batch, size, retry, open, claimed_to, rejected + dead as failed,
     open > 0 and ((select hold from p) <> 1 or begun) as todo,
-    greatest(lease_until, opens_at, case when open = retry then due_at end) as at
+    greatest(lease_until, opens_at, case when open = retry then due_at end) as at,
+    case when retry > 0 then extract(epoch from due_at)::float8 end as due
   from batch where push_no = $1
 ), l as materialized (
   select
@@ -160,7 +162,8 @@ with p as materialized (
     count(*) filter (where free and open > retry and claimed_to >= 0) as left_over,
     min(at) filter (where todo and at > now()) as next_at,
     count(*) filter (where todo) as doing,
-    sum(size) as audience, sum(open - retry) as planned, sum(retry) as retry, sum(failed) as failed
+    sum(size) as audience, sum(open - retry) as planned, sum(retry) as retry, sum(failed) as failed,
+    coalesce(sum(due order by batch), 0) as dues
   from (select *, todo and at <= now() and batch <> all ($2::int[]) as free from b) free
   group by lane
 )
@@ -168,7 +171,7 @@ select
   p.control_version, p.hold, p.hold_by, p.hold_reason, p.verdict, nullif(p.deadline, 'infinity') as deadline,
   p.deadline <= now() as overdue, p.send_at, p.started_at, p.closed_at, p.ranges, p.to_freeze, now() as now,
   l.lane, c.provider, l.work[1:$3] as work, l.again[1:$3] as again, l.left_over, l.next_at, l.doing,
-  l.audience, l.planned, l.retry,
+  l.audience, l.planned, l.retry, l.dues,
   coalesce(s.blocked, false) as blocked, s.reason as blocked_reason,
   (
     select count(*) from worker w

@@ -421,6 +421,16 @@ def test_three_looks_without_progress_pause_the_push() -> None:
     assert pauses[3] == "no progress: it broke"
 
 
+def test_retries_that_fail_again_are_progress() -> None:
+    """A few rows that fall due one after the other, and fail: they are on their way to an end, not stuck."""
+    state = _asked()
+    for turn in range(12):
+        actions = _told(state, _ready(due=(7,), doing=1, dues=100.0 + turn), float(turn))
+        assert actions.pause is None
+        for child in actions.start:
+            state.child_ended(child.key, "done")
+
+
 def test_named_waits_are_no_idleness() -> None:
     """A push that is held, blocked, without senders or not yet due is left as it is."""
     waits = [
