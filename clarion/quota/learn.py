@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, TypeAlias
 from clarion.quota.ask import Ask, Totals
 
 FLOOR: Final = 0.1  # sends/s during an outage
-PROBE: Final = 1.0  # sends/s of a lane that an operator has just unblocked
+PROBE: Final = 4.0  # sends/s of a lane that was unblocked just now: at 1/s the probe itself took a second
 START: Final = 100.0  # sends/s of a lane that nobody knows
 PRACTICALLY_UNLIMITED: Final = 1e6  # sends/s
 CUT: Final = 0.7  # of the rate that was too much

@@ -207,10 +207,10 @@ def test_a_ceiling_holds_at_once() -> None:
 
 
 def test_an_unblocked_lane_begins_with_a_probe() -> None:
-    """One a second, whatever it did before, and what was too much stays known."""
+    """A few a second, whatever it did before, and what was too much stays known."""
     lane = reopened(Lane(inf, learned=500.0), 10.0)
 
-    assert (lane.rate, lane.learned) == (1.0, 500.0)
+    assert (lane.rate, lane.learned) == (4.0, 500.0)
     assert cooling(lane, inf)
 
 
