@@ -28,6 +28,7 @@ class OpenInput(Parcel):
     push_id: str
     spec: PushSpec | None = None
     asked_at: datetime | None = None  # when the start was asked for: a new push is not planned before that
+    who: str | None = None  # has started it; None: its campaign
 
 
 class OpenResult(Parcel):
@@ -100,7 +101,7 @@ class Audiences:
             opened = await running.known(self._db, input.push_id)
         else:
             opened = await pushes.open_push(
-                self._db, input.spec, input.push_id, check=_check, asked_at=input.asked_at
+                self._db, input.spec, input.push_id, check=_check, asked_at=input.asked_at, who=input.who
             )
         if opened.opened == "different":
             raise AlreadyExists(

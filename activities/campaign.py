@@ -10,7 +10,7 @@ from uuid import UUID
 from temporalio import activity
 
 from activities.parcel import Parcel
-from clarion import limits
+from clarion import limits, names
 from clarion.clock import SYSTEM_CLOCK
 from clarion.model.campaign import CampaignProgress
 from clarion.model.command import CommandAnswer
@@ -27,6 +27,7 @@ class OpenCampaignInput(Parcel):
     campaign_id: str
     spec: CampaignSpec
     asked_at: datetime | None = None  # when the start was asked for: a new one is not planned before that
+    who: str | None = None  # has started it
 
 
 class OpenCampaignResult(Parcel):
@@ -81,7 +82,12 @@ class Campaigns:
     async def open_campaign(self, input: OpenCampaignInput) -> OpenCampaignResult:
         """Insert it. Fails for good with AlreadyExists, NotFound, or BadSpec: nobody could be sent it."""
         opened = await campaigns.open_campaign(
-            self._db, input.spec, input.campaign_id, check=_check, asked_at=input.asked_at
+            self._db,
+            input.spec,
+            input.campaign_id,
+            check=_check,
+            asked_at=input.asked_at,
+            who=input.who or names.OPERATOR,
         )
         return OpenCampaignResult(opened=opened)
 

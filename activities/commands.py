@@ -11,9 +11,11 @@ from temporalio import activity
 from activities.parcel import Parcel
 from clarion import limits
 from clarion.clock import SYSTEM_CLOCK
-from clarion.model.command import CommandAnswer
+from clarion.model.command import CommandAnswer, UnblockAnswer
 from clarion.senders.check import check_message
 from clarion.store import push as pushes
+from clarion.store import retry as retries
+from clarion.store import unblocking
 from clarion.store.database import Database
 
 
@@ -26,6 +28,21 @@ class CommandInput(Parcel):
     what: str  # pause | resume | drain | close | set | edit | reschedule | extend
     way: str = "update"
     args: dict[str, Any] = {}
+
+
+class UnblockCredentialsInput(Parcel):
+    """For whose sake: a push's or campaign's workflow id. `lane`: only this one."""
+
+    workflow_id: str
+    who: str
+    lane: int | None = None
+
+
+class UnblockCredentialsResult(Parcel):
+    """The answer, and the pushes that may go on."""
+
+    answer: UnblockAnswer
+    pushes: tuple[str, ...] = ()
 
 
 async def checked(db: Database, app_no: int, args: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,3 +76,21 @@ class Commands:
             )
 
         return await self._db.persist(obey, patience=limits.OPS_TIMEOUT - 1)
+
+    @activity.defn(name="unblock_credentials")
+    async def unblock_credentials(self, input: UnblockCredentialsInput) -> UnblockCredentialsResult:
+        """Open the blocked lanes that a push, or the pushes of a campaign, wait for. Repeated: nothing more.
+
+        Fails for good with NotFound.
+        """
+        noun, _, id = input.workflow_id.partition("/")
+        numbers = (
+            await retries.of_campaign(self._db, id)
+            if noun == "campaign"
+            else [await pushes.find(self._db, id)]
+        )
+        opened, ids = [], []
+        for push_no in numbers:
+            opened += await unblocking.unblock(self._db, push_no, input.lane, who=input.who, way="update")
+            ids.append((await pushes.facts(self._db, push_no)).push_id)
+        return UnblockCredentialsResult(answer=UnblockAnswer(opened=tuple(opened)), pushes=tuple(ids))

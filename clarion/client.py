@@ -147,11 +147,17 @@ class Clarion:
             await self.db.close()
 
     async def start_campaign(
-        self, spec: CampaignSpec, *, id: str | None = None, users: Iterable[str] | None = None
+        self,
+        spec: CampaignSpec,
+        *,
+        id: str | None = None,
+        users: Iterable[str] | None = None,
+        by: str = "",
     ) -> CampaignHandle:
         """Start a campaign, or get the running one that the same id and spec already started.
 
         `users`: any number of user ids, stored first and sent by reference (needs a database URL).
+        `by`: who starts it, for the audit.
         Raises AlreadyExists when the id is taken by other content, BadSpec when the spec is not usable.
         """
         spec = _with_id(spec, id)
@@ -160,11 +166,16 @@ class Clarion:
         handle = self.campaign(spec.id)
         handle.closed = await self._closed(_KNOWN_CAMPAIGN, spec.id, spec)
         if handle.closed is None:
-            await self._start(names.CAMPAIGN_WORKFLOW, handle.workflow_id, spec)
+            await self._start(names.CAMPAIGN_WORKFLOW, handle.workflow_id, spec, by)
         return handle
 
     async def schedule_push(
-        self, spec: PushSpec, *, id: str | None = None, users: Iterable[str] | None = None
+        self,
+        spec: PushSpec,
+        *,
+        id: str | None = None,
+        users: Iterable[str] | None = None,
+        by: str = "",
     ) -> PushHandle:
         """Start one push, at once or at `send_at`. The same id with the same spec is the same push."""
         spec = _with_id(spec, id)
@@ -173,7 +184,7 @@ class Clarion:
         handle = self.push(spec.id)
         handle.closed = await self._closed(_KNOWN, spec.id, spec)
         if handle.closed is None:
-            await self._start(names.PUSH_WORKFLOW, handle.workflow_id, spec)
+            await self._start(names.PUSH_WORKFLOW, handle.workflow_id, spec, by)
         return handle
 
     def campaign(self, id: str) -> CampaignHandle:
@@ -279,7 +290,9 @@ class Clarion:
         app_no = (await apps.get(db, app)).app_no
         check_message(message, await pushes.providers(db, app_no), SYSTEM_CLOCK.time())
 
-    async def _start(self, workflow: str, workflow_id: str, spec: CampaignSpec | PushSpec) -> None:
+    async def _start(
+        self, workflow: str, workflow_id: str, spec: CampaignSpec | PushSpec, by: str = ""
+    ) -> None:
         digest = spec.digest().hex()
         try:
             await self.temporal.start_workflow(
@@ -290,7 +303,7 @@ class Clarion:
                 task_timeout=TASK_TIMEOUT,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-                memo={SPEC_MEMO: digest},
+                memo={SPEC_MEMO: digest} | ({names.STARTER_MEMO: by} if by else {}),
                 static_summary=spec.title or f"{workflow_id} ({spec.app})",
             )
         except WorkflowAlreadyStartedError:

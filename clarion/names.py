@@ -19,6 +19,9 @@ TOPIC_QUEUE: Final = "fcm-topics"  # words to FCM topics: served by the senders 
 
 ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~@:-]{0,127}$")
 
+OPERATOR: Final = "operator"  # who spoke, if nobody is named
+STARTER_MEMO: Final = "by"  # the memo of a start that names who
+
 # Command ids are uuid5 of this and who said it when.
 COMMANDS: Final = UUID("6c0c5d3e-9f0b-5a43-8a55-2f9e3f5f6a11")
 

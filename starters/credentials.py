@@ -7,6 +7,7 @@ command line, where every process of the machine can read it.
 from __future__ import annotations
 
 import dataclasses
+import getpass
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -224,7 +225,7 @@ def unblock(app_name: AppName, name: Name, data: Data = None) -> None:
         row = await credentials.find(db, (await apps.get(db, app_name)).app_no, name)
         if row.withdrawn:
             raise BadInput(f"{name} was withdrawn: there is no secret to send with")
-        return await credentials.unblock(db, row.app_no, row.lane)
+        return await credentials.unblock(db, row.app_no, row.lane, who=getpass.getuser())
 
     typer.echo(f"{name} is open" if run(work, data) else f"{name} was not blocked")
 

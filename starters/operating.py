@@ -28,8 +28,8 @@ from clarion.model.message import Message
 from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.senders.check import check_message
 from clarion.store import campaign as campaigns
-from clarion.store import credentials, report
 from clarion.store import push as pushes
+from clarion.store import report, unblocking
 from clarion.store.database import Database
 from starters.context import Context, Data, run
 from starters.spec_file import read_spec
@@ -81,9 +81,9 @@ def _start(noun: str) -> Any:
         async def work(context: Context) -> tuple[str, str | None]:
             clarion = await context.clarion()
             handle = (
-                await clarion.start_campaign(given, users=named)
+                await clarion.start_campaign(given, users=named, by=getpass.getuser())
                 if isinstance(given, CampaignSpec)
-                else await clarion.schedule_push(given, users=named)
+                else await clarion.schedule_push(given, users=named, by=getpass.getuser())
             )
             return handle.id, handle.closed
 
@@ -475,13 +475,9 @@ def _unblock(noun: str) -> Any:
         data: Data = None,
     ) -> None:
         async def work(context: Context) -> list[str]:
-            db, opened = await context.db(), []
+            db, opened, who = await context.db(), [], getpass.getuser()
             for push_no in await _numbers(db, noun, id):
-                app_no = (await pushes.facts(db, push_no)).app_no
-                for one in (await report.progress(db, push_no)).lanes:
-                    wanted = one.blocked and lane in (None, one.lane)
-                    if wanted and await credentials.unblock(db, app_no, one.lane):
-                        opened.append(f"{one.provider} (lane {one.lane}, was {one.blocked})")
+                opened += await unblocking.unblock(db, push_no, lane, who=who, way="direct")
             await wake(context, noun, id)
             return opened
 

@@ -158,6 +158,7 @@ def ops_worker(client: Client, db: Database) -> Worker:
     activities: list[Callable[..., Any]] = [
         work.next_work,
         commands.command,
+        commands.unblock_credentials,
         campaigns.open_campaign,
         campaigns.advance,
         campaigns.command,

@@ -81,6 +81,7 @@ UPDATES: Final[dict[str, Update]] = {
     "extend_deadline": Update(command.ExtendDeadlineInput, "deadline"),
     "approve": Update(command.ApproveInput, "content"),
     "reject": Update(command.RejectInput, "reason"),
+    "unblock": Update(command.UnblockInput, "lane"),
 }
 INPUTS: Final[tuple[type[BaseModel], ...]] = (
     *(kind.spec for kind in KINDS),
@@ -90,6 +91,7 @@ OUTPUTS: Final[tuple[type[BaseModel], ...]] = (
     *(kind.result for kind in KINDS),
     *(kind.progress for kind in KINDS if kind.progress is not None),
     command.CommandAnswer,
+    command.UnblockAnswer,
 )
 
 # ── rules that the models have in their own code ──────────────────────────────────────────────────────────

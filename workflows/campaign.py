@@ -9,6 +9,7 @@ pushes; their workflows are then only woken, to tidy up.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -39,8 +40,8 @@ from workflows import calls
 from workflows.details import campaign_details, campaign_status
 from workflows.push import PushWorkflow
 from workflows.shown import APP_ID, CAMPAIGN_ID, CAMPAIGN_KIND, PUSH_STATUS, PushResult
-from workflows.start import Start, read_start, read_words
-from workflows.steering import CANCEL, Steered
+from workflows.start import Start, read_start, read_words, starter
+from workflows.steering import CANCEL, CANCELLATION, Steered
 
 PREFIX = names.campaign_workflow_id("")
 DAY = 86_400.0  # without a moment to wait for it looks at its row at least so often
@@ -104,7 +105,7 @@ class CampaignWorkflow(Steered):
             if start.spec is not None:
                 self._kind = start.spec.campaign_kind
                 opening = OpenCampaignInput(
-                    campaign_id=self._id, spec=start.spec, asked_at=workflow.info().start_time
+                    campaign_id=self._id, spec=start.spec, asked_at=workflow.info().start_time, who=starter()
                 )
                 await calls.ops(Campaigns.open_campaign, opening)
             self._known = True
@@ -207,7 +208,7 @@ class CampaignWorkflow(Steered):
         await workflow.wait_condition(lambda: self._known or work.done())
         if not self._over and (self._continue or not work.done()):
             reason = workflow.cancellation_reason() or "cancellation requested"
-            await self._say_by_clarion("close", CANCEL | {"reason": reason})
+            await self._say_by_clarion("close", CANCEL | {"reason": reason}, *CANCELLATION)
             if self._child is not None:
                 self._child.cancel()
         await workflow.wait_condition(work.done)
@@ -283,12 +284,17 @@ class CampaignWorkflow(Steered):
             if what == "resume":
                 self._lost.clear()  # a push that has lost its workflow gets one again
             self._wake()
-        await asyncio.gather(*(self._wake_push(push_id) for push_id in said.pushes), return_exceptions=True)
+        await self._go_on(said.pushes)
         return said.answer
 
-    async def _say_by_clarion(self, what: str, args: dict[str, Any]) -> None:
+    async def _go_on(self, pushes: Sequence[str]) -> None:
+        await asyncio.gather(*(self._wake_push(push_id) for push_id in pushes), return_exceptions=True)
+
+    async def _say_by_clarion(
+        self, what: str, args: dict[str, Any], who: str = "clarion", way: str = "clarion"
+    ) -> None:
         try:
-            await self._say(what, args, "clarion", "clarion", workflow.uuid4(), patient=True)
+            await self._say(what, args, who, way, workflow.uuid4(), patient=True)
         except ActivityError as error:  # it closes already
             workflow.logger.info("%s refused: %s", what, calls.words_of(error))
 

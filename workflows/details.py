@@ -88,7 +88,7 @@ def _clock(moment: datetime) -> str:
 
 def _lane(lane: LaneProgress) -> str | None:
     if lane.blocked:
-        return f"**blocked** ({lane.blocked}): mend the credential, then `clarion credentials unblock`"
+        return f"**blocked** ({lane.blocked}): mend the credential, then update `unblock`"
     if not lane.senders and lane.planned + lane.retry:
         return "**no sender**: start a worker for its queue"
     return None

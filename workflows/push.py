@@ -8,6 +8,7 @@ force at once for every running batch, then the children, then the books.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -33,8 +34,8 @@ from clarion.model.spec import PushSpec
 from workflows import calls, handout
 from workflows.batch import BatchInput, BatchWorkflow, title
 from workflows.shown import PushResult, Shown
-from workflows.start import read_start
-from workflows.steering import Steered
+from workflows.start import read_start, starter
+from workflows.steering import CANCEL, CANCELLATION, Steered
 
 PREFIX = names.push_workflow_id("")
 
@@ -93,8 +94,8 @@ class PushWorkflow(Steered):
 
     async def _open_and_send(self, inputs: tuple[Any, ...]) -> PushResult:
         start = read_start(PushSpec, PREFIX, workflow.info().workflow_id, inputs)
-        asked_at = workflow.info().start_time
-        opening = OpenInput(push_id=start.id, spec=start.spec, asked_at=asked_at)
+        who = None if workflow.info().parent else starter()
+        opening = OpenInput(push_id=start.id, spec=start.spec, asked_at=workflow.info().start_time, who=who)
         self._push = await calls.ops(Audiences.open_push, opening)
         if self._push.result is not None:  # a repeated start: the stored result, nothing is sent again
             return self._end(self._push.result)
@@ -258,7 +259,7 @@ class PushWorkflow(Steered):
         await workflow.wait_condition(lambda: self._push is not None or work.done())
         if self._continue or not work.done():
             reason = workflow.cancellation_reason() or "cancellation requested"
-            await self._say_by_clarion("close", {"verdict": "cancelled", "reason": reason})
+            await self._say_by_clarion("close", CANCEL | {"reason": reason}, *self._hand())
             for task in self._children.values():
                 task.cancel()
         await workflow.wait_condition(work.done)
@@ -301,11 +302,20 @@ class PushWorkflow(Steered):
         await self._say_by_clarion("pause", {"reason": reason})
         self._state.wake()
 
-    async def _say_by_clarion(self, what: str, args: dict[str, Any]) -> None:
+    def _hand(self) -> tuple[str, str]:
+        """Who and which way, when cancellation is requested: somebody, or the campaign of this push."""
+        return ("clarion", "clarion") if workflow.info().parent else CANCELLATION
+
+    async def _say_by_clarion(
+        self, what: str, args: dict[str, Any], who: str = "clarion", way: str = "clarion"
+    ) -> None:
         try:
-            await self._say(what, args, "clarion", "clarion", workflow.uuid4(), patient=True)
+            await self._say(what, args, who, way, workflow.uuid4(), patient=True)
         except ActivityError as error:  # it closes already, or drains
             workflow.logger.info("%s refused: %s", what, calls.words_of(error))
+
+    async def _go_on(self, pushes: Sequence[str]) -> None:
+        self._wake()
 
     def _wake(self) -> None:
         self._state.wake()

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from clarion import names
 from clarion.model.base import Model
 from clarion.model.spec import CampaignSpec, PushSpec
 from clarion.names import ID_PATTERN
@@ -23,6 +25,7 @@ from workflows.payloads import Garbled
 Spec = TypeVar("Spec", CampaignSpec, PushSpec)
 Words = TypeVar("Words", bound=Model)
 Own = TypeVar("Own", bound=BaseModel)
+WHO = 100  # letters of a name, as in the words
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,12 @@ def read_start(kind: type[Spec], prefix: str, workflow_id: str, inputs: Sequence
         return Start(id, _as_json(kind, body))
     except ValidationError as error:
         raise _refuse("BadSpec", first_words(error, "spec")) from None
+
+
+def starter() -> str:
+    """Who has started this workflow, as its memo says, for the audit."""
+    who = workflow.memo_value(names.STARTER_MEMO, default="")
+    return (who[:WHO] if isinstance(who, str) else "") or names.OPERATOR
 
 
 def read_topic(kind: type[Words], workflow_id: str, inputs: Sequence[Any]) -> tuple[str, Words]:

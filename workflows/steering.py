@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 from uuid import UUID, uuid5
@@ -16,6 +17,7 @@ from uuid import UUID, uuid5
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, ApplicationError
 
+from activities.commands import Commands, UnblockCredentialsInput
 from clarion import limits, names
 from clarion.model.command import (
     CancelInput,
@@ -27,14 +29,15 @@ from clarion.model.command import (
     RescheduleInput,
     ResumeInput,
     SetPaceInput,
+    UnblockAnswer,
+    UnblockInput,
     Word,
 )
-from workflows.calls import refusal, words_of
+from workflows.calls import ops, refusal, words_of
 from workflows.start import read_words
 
-OPERATOR = "operator"  # who spoke, if the command does not say
-
 CANCEL = {"verdict": "cancelled"}
+CANCELLATION = names.OPERATOR, "cancellation"  # Request Cancellation: Temporal does not say whose
 
 
 class Steered:
@@ -55,6 +58,10 @@ class Steered:
     @abstractmethod
     def _refuse_if_over(self) -> None:
         """Raise ApplicationError if it takes no words any more."""
+
+    @abstractmethod
+    async def _go_on(self, pushes: Sequence[str]) -> None:
+        """Let these pushes look at the ledger: something was changed there."""
 
     @cached_property
     def _turn(self) -> asyncio.Lock:
@@ -158,6 +165,30 @@ class Steered:
         self._refuse_if_over()
         read_words(ExtendDeadlineInput, request, short="deadline")
 
+    @workflow.update(
+        description=(
+            "Open the blocked credentials that it waits for; they begin with a probe. "
+            'Input: nothing, or {"lane": 0, "by": "…"}'
+        )
+    )
+    async def unblock(self, request: Any = None) -> UnblockAnswer:
+        """They are the app's: other pushes go on, too."""
+        words = read_words(UnblockInput, request, short="lane")
+        input = UnblockCredentialsInput(
+            workflow_id=workflow.info().workflow_id, who=words.by or names.OPERATOR, lane=words.lane
+        )
+        try:
+            done = await ops(Commands.unblock_credentials, input, patience=limits.COMMAND_TIMEOUT)
+        except ActivityError as error:
+            raise refusal(error, "unblock") from None
+        await self._go_on(done.pushes)
+        return done.answer
+
+    @unblock.validator
+    def _check_unblock(self, request: Any = None) -> None:
+        self._refuse_if_over()
+        read_words(UnblockInput, request, short="lane")
+
     # ── signals ───────────────────────────────────────────────────────────────────────────────────
 
     @workflow.signal(name="pause", description="As the update pause, without an answer")
@@ -185,7 +216,7 @@ class Steered:
             args = args | {"if_version": words.if_version}
         await self._wait_for_turn(what)
         try:
-            return await self._say(what, args, words.by or OPERATOR, "update", id, patient=False)
+            return await self._say(what, args, words.by or names.OPERATOR, "update", id, patient=False)
         except ActivityError as error:
             raise refusal(error, what) from None
         finally:
@@ -209,6 +240,6 @@ class Steered:
         """A signal cannot be answered, so it is carried through however long the database is away."""
         try:
             async with self._turn:
-                await self._say(what, args, OPERATOR, "signal", workflow.uuid4(), patient=True)
+                await self._say(what, args, names.OPERATOR, "signal", workflow.uuid4(), patient=True)
         except (ActivityError, ApplicationError) as error:
             workflow.logger.warning("signal %s refused: %s", what, words_of(error))

@@ -148,6 +148,13 @@ class RejectInput(Word):
     reason: Reason = ""
 
 
+class UnblockInput(Model):
+    """Open the blocked credentials that it waits for, or the one of this lane."""
+
+    lane: int | None = Field(default=None, ge=0)
+    by: str = Field(default="", max_length=100)
+
+
 class RetryInput(Model):
     """Try again those deliveries of a closed push that ended in these states, for these reasons.
 
@@ -168,6 +175,12 @@ class CommandAnswer(Model):
     hold: str  # none | draining | paused | closing
     already: bool = False  # it was so before: nothing was changed
     note: str | None = None  # what else it has changed, e.g. that an approval is void
+
+
+class UnblockAnswer(Model):
+    """What was opened, in words; nothing: no lane that it waits for was blocked."""
+
+    opened: tuple[str, ...] = ()
 
 
 class RetryAnswer(Model):

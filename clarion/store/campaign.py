@@ -16,6 +16,7 @@ from uuid import UUID
 import asyncpg
 from pydantic import ValidationError
 
+from clarion import names
 from clarion.errors import AlreadyExists, BadSpec, CommandRefused, NotFound
 from clarion.model.campaign import CampaignProgress, StageProgress
 from clarion.model.command import CommandAnswer
@@ -70,6 +71,7 @@ async def open_campaign(
     *,
     check: pushes.Check | None = None,
     asked_at: datetime | None = None,
+    who: str = names.OPERATOR,
 ) -> Opened:
     """Insert the campaign, or compare it with the one that has this id.
 
@@ -80,7 +82,7 @@ async def open_campaign(
     opened: str | None = await db.fetchval(SQL.known, campaign_id, digest)
     if opened is None:
         not_past(spec, asked_at)
-        opened = await _open(db, spec, campaign_id, digest, check)
+        opened = await _open(db, spec, campaign_id, digest, check, who)
     if opened == "different":
         raise AlreadyExists(
             f"campaign {campaign_id!r} exists with other content: choose another id "
@@ -90,23 +92,28 @@ async def open_campaign(
 
 
 async def _open(
-    db: Database, spec: CampaignSpec, campaign_id: str, digest: bytes, check: pushes.Check | None
+    db: Database,
+    spec: CampaignSpec,
+    campaign_id: str,
+    digest: bytes,
+    check: pushes.Check | None,
+    who: str,
 ) -> str:
     app_no, message = await _look(db, spec, campaign_id)
     if check is not None:
         check(message, await pushes.providers(db, app_no))
     opened: str = await db.fetchval(
         SQL.open, campaign_id, app_no, spec.model_copy(update={"id": None}).canonical(), digest, spec.pace,
-        spec.deadline, message.digest(), spec.send_at, message.canonical(),
+        spec.deadline, message.digest(), spec.send_at, message.canonical(), who,
     )  # fmt: skip
     return opened
 
 
 async def _look(db: Database, spec: CampaignSpec, campaign_id: str) -> tuple[int, Message]:
     """The app's number and the message, all that the spec refers to being there."""
-    names = [_push(spec, campaign_id, stage).id for stage in range(len(spec.stages) or 1)]
+    taken = [_push(spec, campaign_id, stage).id for stage in range(len(spec.stages) or 1)]
     reference = None if spec.content is None else bytes.fromhex(spec.content.removeprefix("content:"))
-    row = await db.fetchrow(SQL.look, spec.app, reference, names)
+    row = await db.fetchrow(SQL.look, spec.app, reference, taken)
     if row is None:
         raise NotFound(f"no app named {spec.app[:64]!r}: `clarion apps list` shows those there are")
     if reference is not None and row["message"] is None:

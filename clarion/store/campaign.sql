@@ -22,22 +22,32 @@ where a.name = $1
 -- name: open
 -- One campaign for an id, for ever: of concurrent openers one wins, all read the same.
 -- $1 campaign $2 app $3 spec $4 spec hash $5 pace $6 deadline $7 digest of its content $8 planned time $9 message
-with said as (
+-- $10 who started it
+with stored as (
   insert into content (app_no, digest, message) values ($2, $7, $9::jsonb)
   on conflict (app_no, digest) do update set created_at = now()
+), opened as (
+  insert into campaign (campaign_id, app_no, spec, spec_hash, pace, deadline, content, next_at)
+  values (
+    $1, $2, $3, $4, coalesce($5::real, 'Infinity'), coalesce($6::timestamptz, 'infinity'), $7,
+    coalesce($8::timestamptz, '-infinity'))
+  on conflict (campaign_id) do update set spec_hash = campaign.spec_hash -- nothing new, but the row is read
+  returning
+    campaign_word(campaign) as word,
+    case
+      when old.campaign_id is null then 'new'
+      when old.spec_hash <> $4 then 'different'
+      when old.closed_at is null then 'open'
+      else 'closed'
+    end as opened
+), said as (
+  insert into audit (command_id, campaign_id, who, way, what, args, before, after, answer)
+  select
+    gen_random_uuid(), $1, $10, 'start', 'start', jsonb_build_object('send_at', $8::timestamptz), '{}', word,
+    '{"ok": true}'
+  from opened where opened = 'new'
 )
-insert into campaign (campaign_id, app_no, spec, spec_hash, pace, deadline, content, next_at)
-values (
-  $1, $2, $3, $4, coalesce($5::real, 'Infinity'), coalesce($6::timestamptz, 'infinity'), $7,
-  coalesce($8::timestamptz, '-infinity'))
-on conflict (campaign_id) do update set spec_hash = campaign.spec_hash -- nothing new, but the row is read
-returning
-  case
-    when old.campaign_id is null then 'new'
-    when old.spec_hash <> $4 then 'different'
-    when old.closed_at is null then 'open'
-    else 'closed'
-  end as opened
+select opened from opened
 
 -- name: lock
 select campaign_id from campaign_locked($1) where campaign_id is not null

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from clarion import names
 from clarion.errors import AlreadyExists, BadCredential, NotFound
 from clarion.model.ledger import Reason
 from clarion.seal import Seal
@@ -254,9 +255,14 @@ async def withdraw(db: Database, app_no: int, name: str) -> int:
     return int(await db.fetchval(SQL.withdraw, app_no, row.lane, int(reason), timeout=600.0))
 
 
-async def unblock(db: Database, app_no: int, lane: int) -> bool:
-    """Open a blocked lane; False when it was open. It starts at a low rate: its first permit is the probe."""
-    return await db.fetchval(SQL.unblock, app_no, lane) is not None
+async def unblock(
+    db: Database, app_no: int, lane: int, *, who: str = names.OPERATOR, way: str = "direct"
+) -> bool:
+    """Open a blocked lane; False when it was open. It starts at a low rate: its first permit is the probe.
+
+    `who` opens it and which `way` (direct, update), for the audit.
+    """
+    return await db.fetchval(SQL.unblock, app_no, lane, who, way) is not None
 
 
 async def reseal(db: Database, seal: Seal) -> int:

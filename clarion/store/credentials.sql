@@ -61,10 +61,21 @@ with c as (
 select count(*) from r;
 
 -- name: unblock
-update credential_state s set blocked = false, reason = 0, version = s.version + 1, since = now()
-from credential c
-where s.app_no = $1 and s.lane = $2 and s.blocked and c.app_no = $1 and c.lane = $2 and c.secret is not null
-returning s.lane;
+-- $1 app $2 lane $3 who $4 way. No row: it was open, or has no secret to send with
+with opened as (
+  update credential_state s set blocked = false, reason = 0, version = s.version + 1, since = now()
+  from credential c
+  where s.app_no = $1 and s.lane = $2 and s.blocked and c.app_no = $1 and c.lane = $2 and c.secret is not null
+  returning s.lane, s.version, old.reason
+), said as (
+  insert into audit (command_id, who, way, what, args, answer)
+  select
+    gen_random_uuid(), $3, $4, 'unblock',
+    jsonb_build_object('app_no', $1::int, 'lane', lane, 'reason', reason),
+    jsonb_build_object('ok', true, 'version', version)
+  from opened
+)
+select lane from opened;
 
 -- name: sealed
 select app_no, lane, secret from credential where secret is not null;

@@ -16,13 +16,14 @@ import asyncpg
 
 from clarion import limits
 from clarion.errors import BadSpec, CommandRefused, NotFound
-from clarion.model.audience import Audience
+from clarion.model.audience import Audience, ClosedRows
 from clarion.model.command import CommandAnswer
 from clarion.model.ledger import Hold, State
 from clarion.model.message import Kind, Message, PushType, badge_step
 from clarion.model.spec import PushSpec
 from clarion.store import audience as rules
 from clarion.store import content as contents
+from clarion.store import retry as retries
 from clarion.store.database import Database
 from clarion.store.planned import not_past
 from clarion.store.reasons import Reasons
@@ -130,10 +131,12 @@ async def open_push(
     *,
     check: Check | None = None,
     asked_at: datetime | None = None,
+    who: str | None = None,
 ) -> OpenedPush:
     """Insert the push, or compare it with the one that has this id.
 
     `check` sees the message of a new push, and the providers of its app, before anything is written.
+    `who` has started it, for the audit; None: a campaign has.
     Raises NotFound for an unknown app, content or push to retry, BadSpec for a retry of an open push, and
     what `check` raises.
     """
@@ -150,7 +153,7 @@ async def open_push(
         SQL.open, push_id, spec.canonical(), digest, spec.send_at, look["app_no"], spec.campaign,
         look["retry_of"], look["dedup_no"], spec.priority.number, kind_of(message),
         OPTOUT_BIT[spec.campaign_kind], spec.delivery_guarantee.number, spec.weight, spec.pace,
-        spec.deadline, message.canonical(),
+        spec.deadline, message.canonical(), who,
     )  # fmt: skip
     assert row is not None
     return OpenedPush(**row)
@@ -178,7 +181,17 @@ async def _look(db: Database, spec: PushSpec) -> asyncpg.Record:
         states, reasons = [State[state.upper()] for state in retry.states], await _reasons(db, spec.audience)
         if not await db.fetchval(SQL.ended_so, row["retry_of"], states, reasons):
             raise BadSpec(f"no delivery of push {retry.push!r} ended so: there is nothing to retry")
+        await _refuse_what_was_taken(db, row, retry)
     return row
+
+
+async def _refuse_what_was_taken(db: Database, row: asyncpg.Record, retry: ClosedRows) -> None:
+    others = await db.fetch(retries.SQL.retries, row["retry_of"], row["dedup_no"])
+    known = await Reasons.load(db)
+    try:
+        retries.refuse_what_was_taken(retry.push, others, retry.states, retry.reasons, known)
+    except CommandRefused as error:
+        raise BadSpec(str(error)) from None
 
 
 def kind_of(message: Message) -> Kind:

@@ -25,7 +25,8 @@ from push where push_id = $1
 -- name: open
 -- One push for an id, for ever: of concurrent openers one wins, all read the same.
 -- $1 push_id $2 spec $3 spec hash $4 planned time $5 app $6 campaign $7 retry_of $8 dedup_no of that
--- $9 priority $10 kind $11 mask $12 guarantee $13 weight $14 pace $15 deadline $16 message
+-- $9 priority $10 kind $11 mask $12 guarantee $13 weight $14 pace $15 deadline $16 message $17 who started it
+-- (null: a campaign has, whose start stands in the audit)
 with planned as materialized (
   select greatest(coalesce($4::timestamptz, now()), now()) as at
 ), place as materialized (
@@ -42,7 +43,7 @@ with planned as materialized (
   from number
   on conflict (push_id) do update set spec_hash = push.spec_hash -- nothing new, but the row is read
   returning
-    push_no, hold, result,
+    push_no, hold, result, send_at, control_word(push) as word,
     case
       when old.push_no is null then 'new'
       when old.spec_hash <> $3 then 'different'
@@ -52,6 +53,12 @@ with planned as materialized (
 ), content as (
   insert into push_content (push_no, version, message)
   select push_no, 1, $16::jsonb from opened where opened = 'new'
+), said as (
+  insert into audit (command_id, push_no, who, way, what, args, before, after, answer)
+  select
+    gen_random_uuid(), push_no, $17, 'start', 'start', jsonb_build_object('send_at', send_at), '{}', word,
+    '{"ok": true}'
+  from opened where opened = 'new' and $17::text is not null
 )
 select push_no, hold, result, opened from opened
 

@@ -53,8 +53,8 @@ async def retry(
                 f"retry refused: the deadline is past (it is {old['now']:%Y-%m-%d %H:%M:%S} UTC)"
             )
         names = _names(reasons, words.reasons)
-        for other in await connection.fetch(SQL.retries, push_no, old["dedup_no"]):
-            _refuse_what_was_taken(old["push_id"], other, words, names)
+        others = await connection.fetch(SQL.retries, push_no, old["dedup_no"])
+        refuse_what_was_taken(old["push_id"], others, words.states, names, reasons)
         audience = await _count(connection, old, words, reasons, names)
         push_id = await _open(connection, old, words, names)
         answer = RetryAnswer(push_id=push_id, retry_of=old["push_id"], audience=audience)
@@ -92,16 +92,28 @@ def _names(reasons: Reasons, words: Sequence[str]) -> list[str]:
     return sorted(set(names))
 
 
-def _refuse_what_was_taken(push_id: str, other: Any, words: RetryInput, names: Sequence[str]) -> None:
-    """Rows are tried again once: afterwards it is the retry's rows that tell how it went."""
-    took = other["took"]
-    reasons = set(took.get("reasons", ()))
-    apart = not set(took["states"]) & set(words.states) or (reasons and names and not reasons & set(names))
-    if not apart:
-        how = f"closed: {other['verdict']}" if other["closed_at"] else "open"
-        raise CommandRefused(
-            f"retry refused: {other['push_id']} ({how}) has taken these rows of {push_id}: retry that one"
-        )
+def refuse_what_was_taken(
+    push_id: str, others: Sequence[Any], states: Sequence[str], names: Sequence[str], reasons: Reasons
+) -> None:
+    """Rows are tried again once: afterwards it is the retry's rows that tell how it went.
+
+    `others`: the retries of the push that there are. Raises CommandRefused.
+    """
+    ours = _numbers(reasons, names)
+    for other in others:
+        took = other["took"]
+        theirs = _numbers(reasons, took.get("reasons", ()))
+        apart = not set(took["states"]) & set(states) or (theirs and ours and not theirs & ours)
+        if not apart:
+            how = f"closed: {other['verdict']}" if other["closed_at"] else "open"
+            raise CommandRefused(
+                f"retry refused: {other['push_id']} ({how}) has taken these rows of {push_id}: retry that one"
+            )
+
+
+def _numbers(reasons: Reasons, names: Sequence[str]) -> set[int]:
+    """The reasons of these names, with or without the part before the colon."""
+    return {number for name in names for number in reasons.named(name)}
 
 
 async def _count(connection: Any, old: Any, words: RetryInput, reasons: Reasons, names: Sequence[str]) -> int:

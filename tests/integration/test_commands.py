@@ -58,7 +58,8 @@ async def audit(push: Push) -> list[dict[str, Any]]:
     """What was said to a push, in order: what, who, way and whether it was done."""
     rows = await push.engine.db.fetch(
         "select what, who, way, (answer->>'ok')::boolean as ok, args, before, after"
-        " from audit join push using (push_no) where push_id = $1 and way <> 'clarion' order by at",
+        " from audit join push using (push_no)"
+        " where push_id = $1 and way not in ('clarion', 'start') order by at",
         push.id,
     )
     return [dict(row) for row in rows]

@@ -142,6 +142,8 @@ async def test_rotating_in_place(db: Database, app: App) -> None:
     assert (await credentials.load(db, SEAL, app.app_no, 1)).secret["key_id"] == "ZZZ1234567"
     assert (await credentials.versions(db))[app.app_no, 1] == 2
     assert not (await credentials.find(db, app.app_no, "apns")).blocked
+    said = await db.fetch("select who, way, args->'lane' as lane from audit where what = 'unblock'")
+    assert [tuple(row) for row in said] == [("operator", "direct", 1)]
 
 
 async def test_a_rotation_must_fit_its_lane(db: Database, app: App) -> None:
@@ -208,9 +210,11 @@ async def test_unblocking(db: Database, app: App) -> None:
     row = await credentials.find(db, app.app_no, "apns")
 
     assert (row.blocked, reasons.name(row.reason)) == (True, "apns:InvalidProviderToken")
-    assert await credentials.unblock(db, app.app_no, 1)
-    assert not await credentials.unblock(db, app.app_no, 1)
+    assert await credentials.unblock(db, app.app_no, 1, who="ada")
+    assert not await credentials.unblock(db, app.app_no, 1, who="bob")
     assert not (await credentials.find(db, app.app_no, "apns")).blocked
+    said = await db.fetch("select who, way, args->'lane' as lane from audit where what = 'unblock'")
+    assert [tuple(row) for row in said] == [("ada", "direct", 1)]
 
 
 async def test_sealing_again_under_a_new_key(db: Database, app: App) -> None:

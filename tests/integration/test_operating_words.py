@@ -102,7 +102,9 @@ async def test_a_campaign_directly(db: Database, clarion: Clarion, planned: int,
     assert campaign.content == edited.reference()
     assert campaign.deadline == datetime(2099, 4, 1, tzinfo=UTC)
     assert await db.fetchval("select next_at from campaign") == datetime(2099, 3, 1, 9, tzinfo=UTC)
-    words_said = await db.fetch("select what, way from audit where campaign_id = 'spring' order by at")
+    words_said = await db.fetch(
+        "select what, way from audit where campaign_id = 'spring' and way <> 'start' order by at"
+    )
     assert [tuple(word) for word in words_said] == [
         ("edit", "direct"),
         ("extend", "direct"),

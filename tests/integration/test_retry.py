@@ -159,6 +159,26 @@ async def test_rows_are_taken_once(db: Database) -> None:
     assert (await again(db, old, states=["rejected"], reasons=["payload_too_large"])).push_id == "old.r3"
 
 
+async def test_a_push_over_closed_rows_takes_none_that_are_taken(db: Database) -> None:
+    """However it is started; by the short names of reasons, too, and the other way round."""
+    ground = await Ground.lay(db, 8)
+    old = await ended(ground)
+    await again(db, old, states=["rejected"], reasons=["Busy"])
+
+    def raw(**rows: Any) -> PushSpec:
+        return ground.spec(audience={"retry": {"push": "old", **rows}})
+
+    for rows in ({"states": ["rejected"]}, {"states": ["rejected"], "reasons": ["Busy"]}):
+        with pytest.raises(BadSpec, match=r"old\.r1 \(open\) has taken these rows of old"):
+            await pushes.open_push(db, raw(**rows), "mine")
+    opened = await pushes.open_push(db, raw(states=["dead"], reasons=["Busy"]), "mine")
+    assert await users(ground, "mine") == [5, 6]
+    assert (await pushes.open_push(db, raw(states=["dead"], reasons=["Busy"]), "mine")).opened == "open"
+    with pytest.raises(CommandRefused, match=r"mine \(open\) has taken these rows of old"):
+        await again(db, old, states=["dead"], reasons=[BUSY])
+    assert opened.opened == "new"
+
+
 async def test_a_retry_is_retried_in_its_chain(db: Database) -> None:
     """The next in the chain has the next number and the first one's key; explain tells all of it."""
     ground = await Ground.lay(db, 8)

@@ -9,18 +9,20 @@ from uuid import uuid4
 
 import pytest
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.client import WorkflowExecutionStatus, WorkflowFailureError, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 
 from activities.housekeeping import Housekeeping
 from clarion import names
 from clarion.errors import CommandRefused
 from clarion.model.command import CancelMode, RetryInput
+from clarion.model.spec import CampaignSpec
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 from clarion.store import push as pushes
 from clarion.store import report
 from clarion.store import retry as retries
 from clarion.store.database import Database
+from clarion.store.reasons import Reasons
 from tests.support import histories
 from tests.support.engine import Engine, Push, running_engine
 from tests.support.postgres import Databases
@@ -35,6 +37,16 @@ async def engine(databases: Databases, temporal_address: str) -> AsyncIterator[E
         yield running
     await db.close()
     await databases.drop(url)
+
+
+async def said(engine: Engine, push: Push) -> list[tuple[str, str, str]]:
+    """What people have said to it, by the audit: what, way, who."""
+    rows = await engine.db.fetch(
+        "select what, way, who from audit join push using (push_no)"
+        " where push_id = $1 and way <> 'clarion' order by at",
+        push.id,
+    )
+    return [(row["what"], row["way"], row["who"]) for row in rows]
 
 
 async def quiet(push: Push, seconds: float = 0.6) -> int:
@@ -148,7 +160,13 @@ async def test_request_cancellation_closes_the_books(engine: Engine) -> None:
     description = await push.handle.workflow.describe()
     counts = await push.counts()
     assert description.status is WorkflowExecutionStatus.CANCELED
-    assert (await push.row("verdict, closed_at is not null as closed")) == ("cancelled", True)
+    assert (await push.row("verdict, closed_at is not null as closed, hold_by")) == (
+        "cancelled", True, "operator",
+    )  # fmt: skip
+    assert await said(engine, push) == [
+        ("start", "start", "operator"),
+        ("close", "cancellation", "operator"),
+    ]
     assert counts["accepted"] + counts["cancelled"] + counts.get("in_doubt", 0) == 3_000
 
 
@@ -332,6 +350,70 @@ async def test_signals_do_the_same_as_updates(engine: Engine) -> None:
         ("resume", "operator", "signal"),
         ("close", "operator", "signal"),
     ]
+
+
+async def test_who_has_started_it_stands_in_the_audit(engine: Engine) -> None:
+    """One row with its time: whom the memo names, else an operator; a repeated start leaves none."""
+    app = await engine.app(10)
+    due = datetime.now(UTC) + timedelta(hours=1)
+    spec = app.spec(send_at=due)
+    handle = await engine.clarion.schedule_push(spec, id=f"{app.name}-named", by="ada")
+    named, unnamed = Push(engine, handle), await app.push()
+    await named.opened()
+    await unnamed.result()
+    await engine.clarion.schedule_push(spec, id=named.id, by="bob")
+    await named.handle.cancel(by="ada")
+    await named.result()
+    await engine.client.execute_workflow(
+        "PushWorkflow", spec, id=f"push/{named.id}", task_queue=names.CONTROL_QUEUE
+    )
+
+    assert await said(engine, named) == [("start", "start", "ada"), ("close", "update", "ada")]
+    assert await said(engine, unnamed) == [("start", "start", "operator")]
+    row = await engine.db.fetchrow(
+        "select args, after from audit join push using (push_no) where push_id = $1 and what = 'start'",
+        named.id,
+    )
+    assert row is not None
+    assert datetime.fromisoformat(row["args"]["send_at"]) == due
+    assert row["after"]["hold"] == "none"
+
+
+@pytest.mark.parametrize("noun", ["push", "campaign"])
+async def test_unblocked_by_an_update(engine: Engine, noun: str) -> None:
+    """The lane opens, the push goes on, the audit has who; again it does nothing; nonsense is refused."""
+    app = await engine.app(600, rate=100)
+    await engine.db.execute("update credential set secret = 'sealed' where app_no = $1", app.app_no)
+    if noun == "push":
+        push = await app.push()
+        workflow = push.handle.workflow
+    else:
+        spec = CampaignSpec.model_validate(app.spec().model_dump(exclude_unset=True))
+        campaign = await engine.clarion.start_campaign(spec, id=f"{app.name}-c")
+        push, workflow = Push(engine, engine.clarion.push(campaign.id)), campaign.workflow
+    await push.accepted(20)
+    reason = await (await Reasons.load(engine.db)).intern(engine.db, "null:Refused")
+    block = "select block_lane($1, 1::smallint, true, $2::smallint, 'clarion', 'clarion')"
+    await engine.db.execute(block, app.app_no, reason)
+    await asyncio.sleep(1.5)
+    stood = (await push.counts())["accepted"]
+
+    with pytest.raises(WorkflowUpdateFailedError) as refused:
+        await workflow.execute_update("unblock", {"lane": "one"}, id=str(uuid4()))
+    first = await workflow.execute_update("unblock", {"by": "ada"}, id=str(uuid4()))
+    second = await workflow.execute_update("unblock", id=str(uuid4()))
+    app.sender.rate = float("inf")
+    await push.result()
+
+    assert "lane: Input should be a valid integer" in str(refused.value.cause)
+    assert first["opened"] == ["null (lane 1, was null:Refused)"]
+    assert second["opened"] == []
+    assert stood < 600
+    assert await push.counts() == {"audience": 600, "accepted": 600}
+    rows = await engine.db.fetch(
+        "select who, way from audit where what = 'unblock' and args->>'app_no' = $1", str(app.app_no)
+    )
+    assert [tuple(row) for row in rows] == [("ada", "update")]
 
 
 async def test_a_repeated_command_acts_once(engine: Engine) -> None:
