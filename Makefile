@@ -13,7 +13,7 @@ MINUTES ?=
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo bench growth soak chaos fuzz conformance dev histories schema lock secrets clean
+.PHONY: help env test fast lint format demo bench growth soak chaos fuzz conformance drill dev histories schema lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end (PROVIDERS=all: all of them)"
@@ -28,6 +28,7 @@ help:
 	@echo "make fuzz    mutants of tests/corpus against all parsers for MINUTES=5 (SEED= ONLY=, or REPLAY=build/fuzz/…)"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make schema  docs/schema: what workflows take and give, from the models"
+	@echo "make drill   the operator's fourteen stories by clarion, temporal and Temporal's UI, timed (needs Chromium)"
 	@echo "make screenshot pictures of Temporal's UI into docs/images, their text checked (needs Chromium)"
 	@echo "make histories record the workflow histories of tests/histories anew (docs/changing-workflows.md)"
 	@echo "make secrets the secrets of docker-compose.yml, once"
@@ -95,7 +96,10 @@ schema: $(READY)
 screenshot: $(READY) chromium
 	$(BIN)/python -m benchmarks.screenshots
 
-# What the tests of Temporal's UI and `make screenshot` drive.
+drill: $(READY) chromium
+	$(BIN)/python -m benchmarks.drill $(ARGS)
+
+# What the tests of Temporal's UI, `make drill` and `make screenshot` drive.
 chromium:
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
 		test "$$(id -u)" = 0 || { echo "no Chromium: install the package chromium as root"; exit 1; }; \

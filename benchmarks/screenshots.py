@@ -7,12 +7,11 @@ it should.
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from playwright.async_api import Error, Page
+from playwright.async_api import Page
 
 from benchmarks import devices
 from clarion.client import Clarion
@@ -60,9 +59,9 @@ async def _pictures(clarion: Clarion, ui: Ui, page: Page) -> None:
     await asyncio.sleep(3)
 
     await ui.open(running.workflow_id)
-    await _take(page, "push-running", "Spring sale", "sending", "accepted", "Pace 600/s", "Next:")
+    await _take(ui, "push-running", "Spring sale", "sending", "accepted", "Pace 600/s", "Next:")
     await ui.open(paused.workflow_id)
-    await _take(page, "push-paused", "Scores at half-time", "paused by alice: the score is wrong", "resume")
+    await _take(ui, "push-paused", "Scores at half-time", "paused by alice: the score is wrong", "resume")
     await page.goto(f"{ui.workflows}?query={quote(VIEW)}")
     await page.get_by_role("link", name=running.workflow_id, exact=True).first.wait_for()
     await page.get_by_text("Save as New").filter(visible=True).click()
@@ -71,33 +70,24 @@ async def _pictures(clarion: Clarion, ui: Ui, page: Page) -> None:
     await dialog.get_by_role("button", name="Save").last.click()
     await dialog.wait_for(state="hidden")
     rows = ("push/spring-sale", "push/half-time", "push/new-terms", "campaign/easter", "push/easter")
-    await _take(page, "workflow-list", "Campaigns and pushes", *rows)
-    assert "BatchWorkflow" not in await _text(page)
+    await _take(ui, "workflow-list", "Campaigns and pushes", *rows)
+    assert "BatchWorkflow" not in await ui.text()
 
 
-async def _take(page: Page, name: str, *words: str) -> None:
+async def _take(ui: Ui, name: str, *words: str) -> None:
     """The picture, once the page says all of it (also inside the frame that shows Markdown)."""
     for word in words:
-        await _says(page, word)
-    await page.wait_for_timeout(500)
-    await page.screenshot(path=IMAGES / f"{name}.png")
+        await _says(ui, word)
+    await ui.page.wait_for_timeout(500)
+    await ui.page.screenshot(path=IMAGES / f"{name}.png")
     print(f"docs/images/{name}.png")
 
 
-async def _says(page: Page, word: str) -> None:
+async def _says(ui: Ui, word: str) -> None:
     async with asyncio.timeout(40):
-        while word not in await _text(page):
-            await page.keyboard.press("r")  # fresh details
-            await page.wait_for_timeout(1_500)
-
-
-async def _text(page: Page) -> str:
-    """All that stands on the page. Fresh details come in a new frame: one that goes away says nothing."""
-    texts = []
-    for frame in page.frames:
-        with suppress(Error):
-            texts.append(await frame.locator("body").inner_text(timeout=5_000))
-    return "\n".join(texts)
+        while word not in await ui.text():
+            await ui.page.keyboard.press("r")  # fresh details
+            await ui.page.wait_for_timeout(1_500)
 
 
 async def _devices(stack: Stack) -> None:

@@ -6,12 +6,12 @@ import json
 import os
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from playwright.async_api import Locator, Page, Response, async_playwright
+from playwright.async_api import Error, Locator, Page, Response, async_playwright
 
 SECONDS = 30.0
 CHROMIUM = ("chromium", "chromium-browser")
@@ -54,7 +54,7 @@ class Ui:
         self.workflows = f"{url}/namespaces/{namespace}/workflows"
         self.api = f"{url}/api/v1/namespaces/{namespace}"
 
-    async def start(self, workflow: str, workflow_id: str, spec: Any) -> None:
+    async def start(self, workflow: str, workflow_id: str, spec: Any) -> Said:
         """Fill the form *Start Workflow* and send it."""
         page = self.page
         await page.goto(f"{self.workflows}/start-workflow")
@@ -65,6 +65,7 @@ class Ui:
         await page.get_by_role("heading", name="Start Workflow").click()
         started = await self._posted("/workflows/", page.get_by_role("button", name="Start Workflow"))
         assert started.status == 200, await started.text()
+        return said(started)
 
     async def open(self, workflow_id: str, tab: str = "user-metadata") -> None:
         """A page of its latest run. (The timeline moves all the time: a small machine has no rest by it.)"""
@@ -97,6 +98,28 @@ class Ui:
         await self.page.get_by_role("button", name="Request Cancellation").filter(visible=True).click()
         dialog = self.page.get_by_role("dialog").filter(visible=True)
         return said(await self._posted("/cancel", dialog.get_by_role("button", name="Confirm")))
+
+    async def terminate(self) -> Said:
+        """*More Actions*, *Terminate*, and yes to its question."""
+        await self._choose("Terminate")
+        dialog = self.page.get_by_role("dialog").filter(visible=True)
+        return said(await self._posted("/terminate", dialog.get_by_role("button", name="Terminate")))
+
+    async def reset(self) -> Said:
+        """*More Actions*, *Reset*, to the first event that it offers."""
+        await self._choose("Reset")
+        dialog = self.page.get_by_role("dialog").filter(visible=True)
+        await dialog.get_by_test_id("workflow-reset-event-id-select-button").click()
+        await self.page.locator("[role=option]:visible").first.click()
+        return said(await self._posted("/reset", dialog.get_by_role("button", name="Confirm")))
+
+    async def text(self) -> str:
+        """All that stands on the page. Fresh details come in a new frame: one that goes away says nothing."""
+        texts = []
+        for frame in self.page.frames:
+            with suppress(Error):
+                texts.append(await frame.locator("body").inner_text(timeout=5_000))
+        return "\n".join(texts)
 
     async def _posted(self, part: str, button: Locator) -> Response:
         """Click; the answer to what that posts. (The page asks queries all the time: posts as well.)"""

@@ -36,7 +36,7 @@ def payloads(value: Any) -> Any:
 class Way(Protocol):
     """Starts a workflow and says words to it."""
 
-    async def start(self, workflow: str, workflow_id: str, spec: Any) -> None:
+    async def start(self, workflow: str, workflow_id: str, spec: Any) -> Said:
         """Start it. Raises Refused."""
 
     async def update(self, workflow_id: str, name: str, value: Any) -> Said:
@@ -46,16 +46,14 @@ class Way(Protocol):
         """End it now, as one does that here."""
 
 
-REQUEST_BYTES = 64  # more than a frame of HTTP/2's own house-keeping has
-
-
 class Door:
-    """A way through to Temporal that knows when the last request went: a program's start-up ends there."""
+    """A way through to a server that knows when somebody came: a program's start-up ends there."""
 
     def __init__(self, address: str) -> None:
         self.host, _, port = address.partition(":")
         self.port = int(port)
-        self.asked = 0.0
+        self.came = 0.0  # when the first of the latest callers came: a program may open several connections
+        self._inside = 0
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[str]:
@@ -65,16 +63,18 @@ class Door:
             yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
     async def _through(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, to_there = await asyncio.open_connection(self.host, self.port)
-        await asyncio.gather(self._pump(reader, to_there, noted=True), self._pump(there, writer))
+        if not self._inside:
+            self.came = time.time()
+        self._inside += 1
+        try:
+            there, to_there = await asyncio.open_connection(self.host, self.port)
+            await asyncio.gather(self._pump(reader, to_there), self._pump(there, writer))
+        finally:
+            self._inside -= 1
 
-    async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, noted: bool = False
-    ) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
-                if noted and len(data) > REQUEST_BYTES:
-                    self.asked = time.time()
                 writer.write(data)
                 await writer.drain()
         writer.close()
@@ -112,10 +112,11 @@ class TemporalCli:
             raise Refused(printed.decode())
         return printed.decode()
 
-    async def start(self, workflow: str, workflow_id: str, spec: Any) -> None:
+    async def start(self, workflow: str, workflow_id: str, spec: Any, *more: str) -> Said:
         """`--fail-existing`, so that a running workflow with other content is not taken for ours."""
         given = ("--type", workflow, "--task-queue", "control", "--workflow-id", workflow_id)
-        await self.run("workflow", "start", *given, "--input", json.dumps(spec), "--fail-existing")
+        await self.run("workflow", "start", *given, "--input", json.dumps(spec), "--fail-existing", *more)
+        return Said(self.door.came, time.time())
 
     async def result(self, workflow_id: str) -> Any:
         """Wait for its end. Raises Refused with its failure. (In short it prints an empty list as null.)"""
@@ -130,7 +131,7 @@ class TemporalCli:
         """`temporal workflow update execute`."""
         words = ("-w", workflow_id, "--name", name, "--input", json.dumps(value))
         await self.run("workflow", "update", "execute", *words)
-        return Said(self.door.asked, time.time())
+        return Said(self.door.came, time.time())
 
     async def cancel(self, workflow_id: str) -> Said:
         """The update; its mode is a word that a person types."""
@@ -139,7 +140,7 @@ class TemporalCli:
     async def signal(self, workflow_id: str, name: str, *more: str) -> Said:
         """`temporal workflow signal`: answered by Temporal, not yet by the push."""
         await self.run("workflow", "signal", "-w", workflow_id, "--name", name, *more)
-        return Said(self.door.asked, time.time())
+        return Said(self.door.came, time.time())
 
 
 @asynccontextmanager
@@ -171,7 +172,7 @@ class Http:
             raise Refused(answer.text)
         return answer.json()
 
-    async def start(self, workflow: str, workflow_id: str, spec: Any) -> None:
+    async def start(self, workflow: str, workflow_id: str, spec: Any) -> Said:
         """POST …/workflows/{id}."""
         body = {
             "workflowType": {"name": workflow},
@@ -179,7 +180,9 @@ class Http:
             "input": payloads(spec),
             "workflowIdConflictPolicy": "WORKFLOW_ID_CONFLICT_POLICY_FAIL",
         }
+        asked = time.time()
         await self.call(quote(workflow_id, safe=""), body)
+        return Said(asked, time.time())
 
     async def update(self, workflow_id: str, name: str, value: Any) -> Said:
         """POST …/workflows/{id}/update/{name}, waiting for its completion."""
@@ -210,9 +213,10 @@ class Browser:
         self.ui = ui
         self._at: str | None = None
 
-    async def start(self, workflow: str, workflow_id: str, spec: Any) -> None:
+    async def start(self, workflow: str, workflow_id: str, spec: Any) -> Said:
         """The form *Start Workflow*."""
-        await self.ui.start(workflow, workflow_id, spec)
+        self._at = None
+        return await self.ui.start(workflow, workflow_id, spec)
 
     async def update(self, workflow_id: str, name: str, value: Any) -> Said:
         """*More Actions*, *Send an Update*."""
@@ -222,6 +226,11 @@ class Browser:
             self._at = None  # the form keeps what was typed: the next word gets a fresh one
             raise Refused(refusal)
         return answered
+
+    async def signal(self, workflow_id: str, name: str) -> Said:
+        """*More Actions*, *Send a Signal*: answered by Temporal, not yet by the push."""
+        await self._open(workflow_id)
+        return await self.ui.signal(name)
 
     async def cancel(self, workflow_id: str) -> Said:
         """*Request Cancellation*."""
