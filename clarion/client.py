@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4, uuid5
 
-from pydantic import ValidationError
 from temporalio.client import (
     Client,
     Interceptor,
@@ -71,6 +70,7 @@ from clarion.store import content
 from clarion.store import retry as retries
 from clarion.store.database import Database
 from clarion.store.planned import not_past
+from clarion.words import Spec, retry_words, said, with_id
 
 TASK_TIMEOUT = timedelta(seconds=limits.WORKFLOW_TASK_TIMEOUT)  # ten would be a killed worker's silence
 _KNOWN = "select spec_hash, verdict, closed_at from push where push_id = $1"
@@ -90,9 +90,6 @@ where app_no in (
 _PUSH_NO = "select push_no from push where push_id = $1"
 OPENING = 50  # tenths of a second until what was started has its row
 SPEC_MEMO = "spec"  # the digest of the spec, so that a repeated start is recognised without the database
-
-Spec = TypeVar("Spec", CampaignSpec, PushSpec)
-Said = TypeVar("Said", bound=Model)
 
 
 class Clarion:
@@ -160,7 +157,7 @@ class Clarion:
         `by`: who starts it, for the audit.
         Raises AlreadyExists when the id is taken by other content, BadSpec when the spec is not usable.
         """
-        spec = _with_id(spec, id)
+        spec = with_id(spec, id)
         spec = await self._store(spec, users)
         assert spec.id is not None
         handle = self.campaign(spec.id)
@@ -178,7 +175,7 @@ class Clarion:
         by: str = "",
     ) -> PushHandle:
         """Start one push, at once or at `send_at`. The same id with the same spec is the same push."""
-        spec = _with_id(spec, id)
+        spec = with_id(spec, id)
         spec = await self._store(spec, users)
         assert spec.id is not None
         handle = self.push(spec.id)
@@ -358,14 +355,14 @@ class _Handle:
         Raises CommandRefused (closed, draining), NotFound, or StackUnavailable: then the outcome is unknown
         and the same `command_id` may be sent again.
         """
-        words = _words(PauseInput, reason=reason, by=by, if_version=if_version)
+        words = said(PauseInput, reason=reason, by=by, if_version=if_version)
         return await self._command("pause", words, command_id)
 
     async def resume(
         self, *, by: str = "", command_id: str | None = None, if_version: int | None = None
     ) -> CommandAnswer:
         """Go on exactly where it stood."""
-        return await self._command("resume", _words(ResumeInput, by=by, if_version=if_version), command_id)
+        return await self._command("resume", said(ResumeInput, by=by, if_version=if_version), command_id)
 
     async def cancel(
         self,
@@ -377,7 +374,7 @@ class _Handle:
         if_version: int | None = None,
     ) -> CommandAnswer:
         """End it: `now` starts nothing more, `drain` lets batches that have begun finish."""
-        words = _words(CancelInput, mode=mode, reason=reason, by=by, if_version=if_version)
+        words = said(CancelInput, mode=mode, reason=reason, by=by, if_version=if_version)
         return await self._command("cancel", words, command_id)
 
     async def set_pace(
@@ -389,7 +386,7 @@ class _Handle:
         if_version: int | None = None,
     ) -> CommandAnswer:
         """Sends per second from now on; None removes the limit."""
-        words = _words(SetPaceInput, pace=pace, by=by, if_version=if_version)
+        words = said(SetPaceInput, pace=pace, by=by, if_version=if_version)
         return await self._command("set_pace", words, command_id)
 
     async def edit_message(
@@ -411,7 +408,7 @@ class _Handle:
             app = await self._app(db)
             await self._clarion._check(db, app, message)
             given = {"content": await content.store_message(db, app, message)}
-        words = _words(EditMessageInput, **given, reason=reason, by=by, if_version=if_version)
+        words = said(EditMessageInput, **given, reason=reason, by=by, if_version=if_version)
         return await self._command("edit_message", words, command_id)
 
     async def reschedule(
@@ -427,7 +424,7 @@ class _Handle:
 
         Raises CommandRefused: it has started, or the time is past; BadInput: no such zone.
         """
-        words = _words(RescheduleInput, send_at=send_at, zone=zone, by=by, if_version=if_version)
+        words = said(RescheduleInput, send_at=send_at, zone=zone, by=by, if_version=if_version)
         return await self._command("reschedule", words, command_id)
 
     async def extend_deadline(
@@ -440,7 +437,7 @@ class _Handle:
         if_version: int | None = None,
     ) -> CommandAnswer:
         """Try until a later moment; in force for running batches, too."""
-        words = _words(ExtendDeadlineInput, deadline=deadline, zone=zone, by=by, if_version=if_version)
+        words = said(ExtendDeadlineInput, deadline=deadline, zone=zone, by=by, if_version=if_version)
         return await self._command("extend_deadline", words, command_id)
 
     async def result(self) -> dict[str, Any]:
@@ -572,7 +569,7 @@ class CampaignHandle(_Handle):
 
         Raises CommandRefused when none has, saying why push by push. See `PushHandle.retry`.
         """
-        words = _retry_words(states, reasons, deadline, by, command_id)
+        words = retry_words(states, reasons, deadline, by, command_id)
         pushes = await retries.of_campaign(_needed(self._clarion.db), self.id)
         if not pushes:
             raise NotFound(f"no campaign {self.id!r}: `clarion campaign list` shows those there are")
@@ -609,7 +606,7 @@ class PushHandle(_Handle):
         Raises CommandRefused (not closed, nothing ended so, tried again already), BadInput (no such reason),
         NotFound, BadSpec (needs a database_url).
         """
-        words = _retry_words(states, reasons, deadline, by, command_id)
+        words = retry_words(states, reasons, deadline, by, command_id)
         push_no = await _needed(self._clarion.db).fetchval(_PUSH_NO, self.id)
         if push_no is None:
             raise NotFound(f"no push {self.id[:128]!r}: `clarion push list` shows those there are")
@@ -644,48 +641,10 @@ def _failed(error: WorkflowFailureError) -> ClarionError:
     return kinds.get(cause.type or "", ClarionError)(cause.message)
 
 
-def _with_id(spec: Spec, id: str | None) -> Spec:
-    """The spec with its id; one of the two places must say it, and both the same."""
-    if id is not None and spec.id not in (None, id):
-        raise BadSpec(f"id is {id!r} in the call and {spec.id!r} in the spec: give one of them")
-    given = id or spec.id or str(uuid4())
-    try:
-        return type(spec).model_validate(spec.model_dump(exclude_unset=True) | {"id": given})
-    except ValidationError as error:
-        raise BadSpec(_first_words(error)) from error
-
-
-def _words(kind: type[Said], **given: Any) -> Said:
-    """An operator's words, checked. Raises BadInput."""
-    try:
-        return kind.model_validate({key: value for key, value in given.items() if value is not None})
-    except ValidationError as error:
-        raise BadInput(_first_words(error)) from error
-
-
-def _retry_words(
-    states: Sequence[str],
-    reasons: Sequence[str],
-    deadline: datetime | None,
-    by: str,
-    command_id: str | None,
-) -> RetryInput:
-    id = command_id or str(uuid4())
-    given = {"states": tuple(states), "reasons": tuple(reasons)}
-    return _words(RetryInput, **given, deadline=deadline, by=by, command_id=id)
-
-
 def _needed(db: Database | None) -> Database:
     if db is None:
         raise BadSpec("a retry is made from the ledger's rows: connect with a database_url")
     return db
-
-
-def _first_words(error: ValidationError) -> str:
-    return "; ".join(
-        f"{'.'.join(map(str, e['loc'])) or 'input'}: {e['msg'].removeprefix('Value error, ')}"
-        for e in error.errors()[:3]
-    )
 
 
 _REFUSALS = {
