@@ -221,7 +221,10 @@ class _Attempt:
     def _nap(self) -> float:
         """Seconds until something must be done even if nobody wakes us."""
         now = self._clock.monotonic()
-        until = min(self._asked_at + limits.CLAIM_EVERY, self._ends_at)
+        if self._why is None:
+            until = min(self._asked_at + limits.CLAIM_EVERY, self._ends_at)
+        else:  # it claims nothing more: answers are waited for, and the last of them wakes us
+            until = now + limits.CLAIM_EVERY
         if self._pending:
             until = min(until, self._first_at + limits.STEP_SECONDS)
         nap = until - now

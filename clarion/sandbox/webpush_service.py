@@ -184,7 +184,7 @@ class WebPush(Service):
             super().deliver(conn, stream_id, verdict)
         elif extra and answer.status == 201:
             echo = self._location + extra[0][1][-MESSAGE_ID:] + _ttl_block(extra[1][1])
-            conn.answer(stream_id, answer, echo, body)
+            conn.answer(stream_id, answer, echo, body or answer.body)
         else:
             conn.answer(stream_id, answer, b"", body or answer.body)
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from clarion import limits
-from clarion.attempt import AttemptResult, Stop
+from clarion.attempt import AttemptResult, Stop, _Attempt
 from clarion.model.message import Message, Text
 from clarion.process import SenderProcess
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind, Scope
@@ -174,6 +174,31 @@ async def test_stop_waits_for_what_is_on_the_wire(db: Database) -> None:
     assert counts["accepted"] == sent
     assert "redo" not in counts
     assert await db.fetchval("select count(*) from batch where lease_until > now()") == 0
+
+
+async def test_waiting_for_the_last_answers_costs_nothing(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt that is stopped sleeps until they come, and does not ask the time a thousand times."""
+    bench = await Bench.make(db, 100)
+    bench.sender.delay = 3.0
+    push_no, (batch,) = await bench.push()
+    naps, nap, stop = 0, _Attempt._nap, Stop()
+
+    def counted(attempt: _Attempt) -> float:
+        nonlocal naps
+        naps += 1
+        return nap(attempt)
+
+    monkeypatch.setattr(_Attempt, "_nap", counted)
+    running = asyncio.create_task(attempt(bench.process, push_no, batch, stop))
+    await bench.sender.first.wait()
+    stop.set("shutdown")
+    result = await running
+
+    assert result.why == "stopped"
+    assert bench.sender.sent
+    assert naps < 50
 
 
 async def test_pause_is_obeyed_within_the_gate(db: Database) -> None:
