@@ -215,8 +215,8 @@ async def test_what_an_open_campaign_needs_stays_and_goes_when_it_is_closed(
     assert await campaigns.open_campaign(db, spec, "spring") == "closed"
     with pytest.raises(AlreadyExists, match="other content"):
         await campaigns.open_campaign(db, spec.model_copy(update={"pace": 7.0}), "spring")
-    words = await db.fetch("select what from audit where campaign_id = 'spring'")
-    assert [word["what"] for word in words] == ["close"]
+    words = await db.fetch("select what from audit where campaign_id = 'spring' order by at")
+    assert [word["what"] for word in words] == ["start", "close"]
     shown = await campaigns.progress(db, "spring")
     assert (shown.status, shown.content) == ("cancelled", spec.content)
 

@@ -307,6 +307,7 @@ async def test_a_waiting_campaign_continues_as_new(
         )
         assert held.hold == "paused"
         assert {row["what"]: row["count"] for row in words} == {
+            "start": 1,
             "set": 24,
             "pause": 21,
             "resume": 21,
