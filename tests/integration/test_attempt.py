@@ -303,8 +303,11 @@ async def test_a_third_of_answers_about_the_credential_block_the_lane(
 
     results = await asyncio.gather(*(attempt(bench.process, push_no, batch) for batch in batches))
 
-    assert {result.why for result in results} == {why}
-    assert await db.fetchval("select count(*) from credential_state where blocked") == (why == "blocked")
+    blocked = "select count(*) from credential_state where blocked"
+    async with asyncio.timeout(10):  # the ledger is told beside the attempts
+        while await db.fetchval(blocked) != (why == "blocked"):  # noqa: ASYNC110 - rows
+            await asyncio.sleep(0.05)
+    assert why in {result.why for result in results} <= {"done", why}  # one may have had all its answers
 
 
 async def test_edited_content_is_never_mixed_in_a_statement(db: Database) -> None:
