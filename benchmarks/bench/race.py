@@ -50,15 +50,24 @@ class Race:
     clients: Sequence[Client]
     seen: dict[str, list[dict[str, float]]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
     def run(self, task: dict[str, Any]) -> None:
         """All rounds."""
         commands = self._commands()
         for _ in range(self.rounds):
             for client in self.clients:
-                if client.name in commands:
-                    result = measure(commands[client.name], self._task(client, task))
-                    self.seen.setdefault(client.name, []).append(result)
+                if client.name in commands and client.name not in self.broken:
+                    self._measure(client, commands[client.name], task)
+
+    def _measure(self, client: Client, command: Sequence[str], task: dict[str, Any]) -> None:
+        """One client, once. One that breaks has no figure, which fails the run; the others go on."""
+        try:
+            result = measure(command, self._task(client, task))
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            self.broken[client.name] = str(error).strip().splitlines()[-1]
+        else:
+            self.seen.setdefault(client.name, []).append(result)
 
     def _commands(self) -> dict[str, Sequence[str]]:
         commands = {}
@@ -89,6 +98,9 @@ class Race:
             name = f"{self.kind}: {client.name} / {OURS}"
             if client.name in self.absent:
                 results.excuses[name] = self.absent[client.name]
+                continue
+            if client.name in self.broken:
+                results.details.append(f"{self.kind:8} {client.name:16} BROKEN: {self.broken[client.name]}")
                 continue
             if client.name != OURS and not self._refused(client.name) and not self._refused(OURS):
                 results.values[name] = self.ratio(client.name)

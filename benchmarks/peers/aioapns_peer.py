@@ -24,13 +24,15 @@ async def main(task: dict[str, Any]) -> None:
     place = urlsplit(task["url"])
     APNsDevelopmentClientProtocol.APNS_SERVER = place.hostname
     APNsDevelopmentClientProtocol.APNS_PORT = place.port
+    tls = ssl.create_default_context(cafile=task["ca"])
+    tls.set_alpn_protocols(["h2"])
     client = aioapns.APNs(
         key=Path(task["key_file"]).read_text(),
         key_id=task["key_id"],
         team_id=task["team_id"],
         topic=task["topic"],
         use_sandbox=True,
-        ssl_context=ssl.create_default_context(cafile=task["ca"]),
+        ssl_context=tls,
         err_func=_told,
     )
     alert = {"aps": {"alert": {"title": task["title"], "body": task["body"]}}}
