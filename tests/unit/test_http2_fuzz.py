@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clarion.http2 import frames
 from clarion.http2.frames import frame
-from tests.support.http2 import Answering, Wire, client_pair, give
+from tests.support.fuzz_http2 import client_bears, close_loop, server_bears
 
 payloads = st.one_of(
     st.binary(max_size=40),
@@ -35,56 +33,22 @@ garbage = st.one_of(
 )
 
 
-def in_a_loop(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Hypothesis calls functions; the protocols want a running loop."""
-    with asyncio.Runner() as runner:
-        runner.run(coroutine)
+@pytest.fixture(scope="module", autouse=True)
+def loop() -> Iterator[None]:
+    """The one that all conversations share ends with them."""
+    yield
+    close_loop()
 
 
 @settings(max_examples=100, deadline=None)
-@given(garbage, st.booleans(), st.randoms(use_true_random=False))
-def test_the_client_survives_anything(data: bytes, begun: bool, chance: random.Random) -> None:
+@given(garbage)
+def test_the_client_survives_anything(data: bytes) -> None:
     """Every request is reported once, the end is told once, and no exception leaves the parser."""
-
-    async def scene() -> None:
-        client, owner, wire = client_pair()
-        posted = 0
-        if begun:
-            give(client, frame(frames.SETTINGS, 0, 0) + frame(frames.SETTINGS, frames.ACK, 0))
-            for key in range(3):
-                client.post(key, b"/a", b"", b"{}")
-            posted = 3
-            client.flush()
-        give(client, data, chance)
-        for _ in range(3 * bool(client.room())):
-            client.post(posted, b"/a", b"", b"{}")
-            posted += 1
-            client.flush()
-        wire.lose(None)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert owner.reported == posted
-        assert len(owner.reasons) == 1
-
-    in_a_loop(scene())
+    client_bears(data)
 
 
 @settings(max_examples=100, deadline=None)
-@given(garbage, st.booleans(), st.randoms(use_true_random=False))
-def test_the_server_survives_anything(data: bytes, begun: bool, chance: random.Random) -> None:
+@given(garbage, st.booleans())
+def test_the_server_survives_anything(data: bytes, begun: bool) -> None:
     """No exception leaves the parser, and the end is told once."""
-
-    async def scene() -> None:
-        handler = Answering()
-        server = handler.factory()
-        wire = Wire(server)
-        server.connection_made(wire)
-        if begun:
-            give(server, frames.PREFACE + frame(frames.SETTINGS, 0, 0))
-        give(server, data, chance)
-        wire.lose(None)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert len(handler.closed) == 1
-
-    in_a_loop(scene())
+    server_bears((frames.PREFACE + frame(frames.SETTINGS, 0, 0) if begun else b"") + data)
