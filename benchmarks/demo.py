@@ -40,9 +40,10 @@ CAMPAIGN = {
     "audience": {"everybody": True},
     "message": {
         "texts": {
-            "default": {"title": "Spring sale", "body": "Everything is 20 % off until midnight."},
-            "zh-Hant": {"title": "春季特賣", "body": "全館八折，只到今天午夜。"},
+            "default": {"title": "Your parcel", "body": "It will be with you before midnight."},
+            "zh-Hant": {"title": "您的包裹", "body": "今天午夜前送達。"},
         },
+        "classification": "service",  # vivo would keep marketing back from 23 to 7 o'clock in China
         "sound": "default",
         "data": {"campaign": ID},
     },

@@ -19,7 +19,7 @@ import uvloop
 
 from benchmarks.devices import registration
 from benchmarks.webpush import Run
-from clarion.model.message import Message, Text
+from clarion.model.message import Classification, Message, Text
 from clarion.seal import Seal
 from clarion.senders.lanes import Lanes
 from clarion.store import apps, credentials
@@ -54,7 +54,8 @@ async def race(provider: str, task: dict[str, Any]) -> dict[str, float]:
     db = await Database.connect(task["database"], max_size=4)
     lanes = Lanes(db, SEAL)
     sender = await lanes.get(*await lane_of(db, provider, task))
-    message = Message(texts={"default": Text(title=task["title"], body=task["body"])})
+    texts = {"default": Text(title=task["title"], body=task["body"])}
+    message = Message(texts=texts, classification=Classification.SERVICE)  # marketing waits for the morning
     everybody = addresses(provider, task["requests"])
     await Run(sender, everybody[: task["warm"]], message).all()
     began, used = time.monotonic(), time.process_time()

@@ -17,8 +17,8 @@ from clarion.senders.lanes import KeptSender
 from clarion.senders.link import LOOK_EVERY, PROBE_AFTER
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 from clarion.senders.sender import Sender, TooLarge
-from tests.integration.sender_conformance.ground import Ground, expect, large
-from tests.support.senders import Clock, send
+from tests.integration.sender_conformance.ground import Ground, expect, large, send
+from tests.support.senders import Clock
 
 Case = Callable[[Ground], Awaitable[None]]
 CASES: Final[dict[str, Case]] = {}

@@ -11,19 +11,22 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from clarion import limits
-from clarion.model.message import Message
+from clarion.model.message import Classification, Message
 from clarion.sandbox.sandbox import Sandbox
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
 from clarion.senders.sender import Sender
 from clarion.store.database import Database
 from tests.integration.sender_conformance.drivers import Driver
-from tests.support.senders import HELLO, Clock, process, send
+from tests.support import senders
+from tests.support.senders import HELLO, Clock, process
 from tests.support.vendors import calls
 
 SHOWN: Final = (200, 201)
 SHORT: Final = 1.5  # seconds of a request's time-out where it is waited for
 AGAIN: Final = 0.1  # what was not accepted goes again after this
 PATIENCE: Final = 30.0  # until a sender is well again
+# A provider may keep marketing back: vivo from 23 to 7 o'clock in China.
+AWAITED: Final = HELLO.model_copy(update={"classification": Classification.SERVICE})
 LATER: Final = (OutcomeKind.UNAVAILABLE, OutcomeKind.THROTTLED)
 
 
@@ -176,6 +179,11 @@ def expect(outcomes: Sequence[Outcome], **wanted: Any) -> None:
         assert said == wanted, f"wanted {wanted}, got {outcome}"
 
 
-def large(message: Message = HELLO) -> Message:
+async def send(sender: Sender, tokens: Sequence[str], message: Message = AWAITED) -> list[Outcome]:
+    """Send to these, one attempt each; the outcomes in the same order."""
+    return await senders.send(sender, tokens, message)
+
+
+def large() -> Message:
     """More than any provider takes."""
-    return message.model_copy(update={"data": {"clarion": "x" * 20_000}})
+    return AWAITED.model_copy(update={"data": {"clarion": "x" * 20_000}})
