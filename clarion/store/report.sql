@@ -94,17 +94,21 @@ limit $2
 select user_no, a.app_no from usr u join app a using (app_no) where a.name = $1 and u.user_id = $2
 
 -- name: explain
--- Everything about one user in some pushes. $1 user_no $2 push_nos
+-- Everything about one user in some pushes. Which rows are the user's comes first: a table that is being filled
+-- has no statistics, and through its batches the planner would read the whole push. $1 user_no $2 push_nos
+with own as materialized (
+  select push_no, batch, seq from delivery where user_no = $1 and push_no = any ($2::bigint[])
+)
 select
   p.push_id, d.push_no, d.batch, d.seq, d.registration_no, d.lane, c.name as credential, c.provider,
   d.state, d.reason, n.name as reason_name, d.at, d.attempt, d.content_version, d.doubt, d.passed_on,
   r.status as registration_status, r.registered_at, r.retired_at, r.user_no is distinct from d.user_no as moved
-from delivery_now d
+from own
+join delivery_now d using (push_no, batch, seq)
 join push p using (push_no)
 left join credential c on c.app_no = p.app_no and c.lane = d.lane
 left join registration r on r.registration_no = d.registration_no
 left join reason n on n.reason_no = d.reason
-where d.user_no = $1 and d.push_no = any ($2::bigint[])
 order by d.push_no, d.batch, d.seq
 
 -- name: why_not
