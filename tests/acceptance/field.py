@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -46,11 +46,11 @@ class Field:
         self.playing: set[asyncio.Future[None]] = set()
 
     @classmethod
-    async def make(cls, stack: Stack, phones: int = PHONES) -> Field:
+    async def make(cls, stack: Stack, phones: int = PHONES, mix: Mapping[str, int] = devices.THREE) -> Field:
         """Make the devices and import them."""
         file = stack.data.parent / "devices.jsonl"
         origins = [f"https://127.0.0.1:{port}" for port in stack.facts["sandbox"]["webpush"]]
-        await asyncio.to_thread(devices.write, file, phones, origins, dead=0.0)
+        await asyncio.to_thread(devices.write, file, phones, origins, dead=0.0, mix=mix)
         await stack.cli("devices", "import", "demo", file)
         return cls(stack, file, phones)
 
@@ -112,6 +112,7 @@ class Push:
     def __init__(self, field: Field, id: str, push_no: int, key: str) -> None:
         self.field, self.stack = field, field.stack
         self.id, self.push_no, self.key = id, push_no, key
+        self.alone = False  # all that the sandbox logs is this push's: not every vendor's request names one
         self.log_start = field.log_start
 
     async def counts(self) -> dict[str, int]:
@@ -142,11 +143,15 @@ class Push:
         await self._asked(CLOSED, lambda row: bool(row["closed"]), timeout)
         await asyncio.sleep(0.3)  # the sandbox writes its log at least every 0.2 s
         url = self.stack.facts["database_url"]
-        return await judge.judge(self.field.file, self.stack.log, self.id, url, self.key, self.log_start)
+        return await judge.judge(self.field.file, self.stack.log, self.id, url, self._named(), self.log_start)
 
     def requests(self) -> list[dict[str, Any]]:
         """The sandbox's log of this push."""
-        return list(judge.log_lines(self.stack.log, self.key, self.log_start))
+        return list(judge.log_lines(self.stack.log, self._named(), self.log_start))
+
+    def _named(self) -> str | None:
+        """What names it in the sandbox's log."""
+        return None if self.alone else self.key
 
     async def kill_a_sender(self) -> Victim:
         """Stop a sender that holds claimed rows, look at them, kill it. Fails if it held less than 100."""

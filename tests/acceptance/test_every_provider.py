@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+import time
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from benchmarks import devices
+from benchmarks.demo import add_vendors
 from clarion.senders.lanes import MAKERS
-from tests.support.stack import ROOT
+from tests.acceptance.field import Field
+from tests.support.stack import ROOT, running_stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 DEVICES = 4_000
@@ -52,3 +57,51 @@ async def test_one_campaign_over_every_provider() -> None:
     audience, accepted, rejected, retired = map(int, last.groups())
     assert audience == accepted + rejected == DEVICES
     assert dead_that_are_told() <= rejected == retired <= DEVICES * 0.02
+
+
+# ── some of them away ─────────────────────────────────────────────────────────────────────────────────────
+
+WINDOW, SENDERS = 1_000, 2
+PHONES = 12_000
+AWAY: dict[str, dict[str, Any]] = {
+    "hms": {"black_hole": "request"},
+    "xiaomi": {"refuse_connections": True},
+    "oppo": {"status": 503},
+}
+AWAITED = {"texts": {"default": {"title": "Your parcel", "body": "Today"}}, "classification": "service"}
+OUTAGE = 20.0  # seconds: several request timeouts
+
+
+def phones_of(*providers: str) -> int:
+    """How many phones they have."""
+    return PHONES // 100 * sum(devices.EVERY[provider] for provider in providers)
+
+
+async def test_vendors_that_are_away_cost_the_others_nothing() -> None:
+    """The others are done meanwhile; little is asked of those away; after the recovery nothing is missing."""
+    async with running_stack(senders=SENDERS) as stack:
+        await add_vendors(stack, Console(quiet=True), devices.EVERY)
+        field = await Field.make(stack, PHONES, devices.EVERY)
+        for provider, fault in AWAY.items():
+            await stack.sandbox("POST", "/faults", {"provider": provider, **fault})
+        push = await field.start(message=AWAITED)
+        push.alone = True
+        began = time.time()
+        await push.until(1 - phones_of(*AWAY) / PHONES, OUTAGE)
+        lanes: list[dict[str, Any]] = (await push.shown())["lanes"]
+        assert {lane["provider"]: lane["accepted"] for lane in lanes} == {
+            provider: 0 if provider in AWAY else phones_of(provider) for provider in devices.EVERY
+        }
+        await asyncio.sleep(began + OUTAGE - time.time())
+        asked = [entry for entry in push.requests() if entry["provider"] in AWAY]
+        await stack.sandbox("POST", "/clear")
+        recovered = time.time()
+
+        account = await push.finished()
+
+    assert account.holds, account
+    assert account.states == {"accepted": PHONES}
+    assert account.last_request - recovered < OUTAGE
+    for provider in AWAY:
+        wasted = sum(entry["provider"] == provider for entry in asked)
+        assert wasted <= max(phones_of(provider) // 100, SENDERS * WINDOW), provider
