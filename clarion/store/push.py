@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 from uuid import UUID
 
 import asyncpg
@@ -140,6 +140,22 @@ async def open_push(
     Raises NotFound for an unknown app, content or push to retry, BadSpec for a retry of an open push, and
     what `check` raises.
     """
+    retry = spec.audience.retry
+    if retry is None:
+        return await _open(db, spec, push_id, check, asked_at, who)
+    async with db.transaction() as connection:
+        await connection.execute(SQL.lock, retry.push)
+        return await _open(cast(Database, connection), spec, push_id, check, asked_at, who)
+
+
+async def _open(
+    db: Database,
+    spec: PushSpec,
+    push_id: str,
+    check: Check | None,
+    asked_at: datetime | None,
+    who: str | None,
+) -> OpenedPush:
     digest = spec_hash(spec)
     known = await db.fetchrow(SQL.known, push_id, digest)
     if known is not None:

@@ -15,6 +15,10 @@ left join content c on c.app_no = a.app_no and c.digest = $2
 left join push p on p.push_id = $3 and p.app_no = a.app_no
 where a.name = $1
 
+-- name: lock
+-- Of two that would take rows of one push at once the second sees the first. $1 push_id
+select from push where push_id = $1 for no key update
+
 -- name: known
 -- $1 push_id $2 spec hash
 select

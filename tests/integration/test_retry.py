@@ -179,6 +179,20 @@ async def test_a_push_over_closed_rows_takes_none_that_are_taken(db: Database) -
     assert opened.opened == "new"
 
 
+async def test_of_two_that_take_the_same_rows_at_once_one_is_refused(db: Database) -> None:
+    """Started in the same instant; the same start twice is one push, as ever."""
+    ground = await Ground.lay(db, 8)
+    await ended(ground)
+    spec = ground.spec(audience={"retry": {"push": "old", "states": ["rejected"]}})
+
+    answers = await asyncio.gather(
+        *(pushes.open_push(db, spec, f"mine-{n // 4}") for n in range(8)), return_exceptions=True
+    )
+
+    assert sorted(type(answer).__name__ for answer in answers) == ["BadSpec"] * 4 + ["OpenedPush"] * 4
+    assert await db.fetchval("select count(*) from push") == 2
+
+
 async def test_a_retry_is_retried_in_its_chain(db: Database) -> None:
     """The next in the chain has the next number and the first one's key; explain tells all of it."""
     ground = await Ground.lay(db, 8)
