@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -13,6 +12,7 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities.parcel import Parcel
 from clarion import limits
 from clarion.attempt import AttemptResult, Stop
+from clarion.clock import SYSTEM_CLOCK
 
 SCHEMA = 1  # of SendInput; a sender accepts this and the one before
 STOPPED = "stopped"
@@ -54,12 +54,12 @@ class Pulse:
 
     def beat(self) -> None:
         """It moved: an answer, a commit, a repeat at the database, a named wait."""
-        self._at = time.monotonic()
+        self._at = SYSTEM_CLOCK.monotonic()
 
     @property
     def stalled(self) -> bool:
         """Nothing moved for so long that another attempt should have the batch."""
-        return time.monotonic() - self._at > limits.STALL_SECONDS
+        return SYSTEM_CLOCK.monotonic() - self._at > limits.STALL_SECONDS
 
     async def tick(self) -> None:
         """Heartbeats until nothing moves any more."""
@@ -125,13 +125,16 @@ class Sending:
 
     async def _attempts(self, input: SendInput, stop: Stop, pulse: Pulse) -> SendResult:
         """One attempt at each batch; the first result that is not `done` is the result of all."""
-        ends = time.monotonic() + limits.ATTEMPT_SECONDS
+        now = SYSTEM_CLOCK.monotonic
+        ends = now() + limits.ATTEMPT_SECONDS
         result = "done"
         for batch in input.batches:
-            if time.monotonic() >= ends:
+            if now() >= ends:
                 return SendResult(why="more")
             why = await self._attempt(input, batch, stop, pulse)
-            while why == "held" and time.monotonic() < ends and await self._resumed(input, stop, pulse):
+            while (
+                why == "held" and SYSTEM_CLOCK.monotonic() < ends and await self._resumed(input, stop, pulse)
+            ):
                 why = await self._attempt(input, batch, stop, pulse)
             if why not in GO_ON:
                 return SendResult(why=why)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 
+from clarion.clock import SYSTEM_CLOCK
 from clarion.errors import StackUnavailable, StoreUnavailable
 
 try:
@@ -152,18 +152,18 @@ class Database:
         The call must be safe to repeat: it may have been committed although its answer was lost.
         Raises StoreUnavailable when `patience` seconds are over (None: never).
         """
-        give_up = None if patience is None else time.monotonic() + patience
+        give_up = None if patience is None else SYSTEM_CLOCK.monotonic() + patience
         pause = 0.05
         while True:
             try:
-                async with asyncio.timeout(None if give_up is None else give_up - time.monotonic()):
+                async with asyncio.timeout(None if give_up is None else give_up - SYSTEM_CLOCK.monotonic()):
                     return await call()
             except Exception as error:
                 if not is_away(error) or self.pool.is_closing():
                     raise
                 if self.when_full is not None and isinstance(error, asyncpg.DiskFullError):
                     self.when_full()
-                if give_up is not None and time.monotonic() + pause >= give_up:
+                if give_up is not None and SYSTEM_CLOCK.monotonic() + pause >= give_up:
                     raise StoreUnavailable from error
             await self.pool.expire_connections()
             await asyncio.sleep(pause)
