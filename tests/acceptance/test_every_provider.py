@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import devices
+from benchmarks.chaos.outpost import running_outpost
 from benchmarks.demo import add_vendors
 from clarion.senders.lanes import MAKERS
 from tests.acceptance.field import Field
@@ -61,7 +62,7 @@ async def test_one_campaign_over_every_provider() -> None:
 
 # ── some of them away ─────────────────────────────────────────────────────────────────────────────────────
 
-WINDOW, SENDERS = 1_000, 2
+WINDOW, SENDERS = 1_000, 2  # a provider's own process, and one that serves them all
 PHONES = 12_000
 AWAY: dict[str, dict[str, Any]] = {
     "hms": {"black_hole": "request"},
@@ -69,6 +70,7 @@ AWAY: dict[str, dict[str, Any]] = {
     "oppo": {"status": 503},
 }
 AWAITED = {"texts": {"default": {"title": "Your parcel", "body": "Today"}}, "classification": "service"}
+TOKENS = ("oauth", "hms-auth", "oppo-auth", "vivo-auth", "getui-auth", "honor-auth")
 OUTAGE = 20.0  # seconds: several request timeouts
 
 
@@ -78,8 +80,11 @@ def phones_of(*providers: str) -> int:
 
 
 async def test_vendors_that_are_away_cost_the_others_nothing() -> None:
-    """The others are done meanwhile; little is asked of those away; after the recovery nothing is missing."""
-    async with running_stack(senders=SENDERS) as stack:
+    """The others are done meanwhile; little is asked of those away; after the recovery nothing is missing.
+
+    Two processes serve each of them: they share one token, asked for once.
+    """
+    async with running_stack(senders=4) as stack, running_outpost(stack, print):
         await add_vendors(stack, Console(quiet=True), devices.EVERY)
         field = await Field.make(stack, PHONES, devices.EVERY)
         for provider, fault in AWAY.items():
@@ -98,10 +103,13 @@ async def test_vendors_that_are_away_cost_the_others_nothing() -> None:
         recovered = time.time()
 
         account = await push.finished()
+        counts = await stack.sandbox("GET", "/counts")
 
     assert account.holds, account
     assert account.states == {"accepted": PHONES}
     assert account.last_request - recovered < OUTAGE
+    minted = {name: of["requests"] for name, of in counts.items() if name.endswith("auth") and of["requests"]}
+    assert minted == dict.fromkeys(TOKENS, 1)
     for provider in AWAY:
         wasted = sum(entry["provider"] == provider for entry in asked)
         assert wasted <= max(phones_of(provider) // 100, SENDERS * WINDOW), provider

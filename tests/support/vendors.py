@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from benchmarks.devices import registration
 from clarion.sandbox.sandbox import Sandbox
 from clarion.store import apps, credentials, vendor_check
 from clarion.store.credential_check import Checked
@@ -34,24 +35,7 @@ JSON = "application/json"
 
 def registrations(provider: str, count: int, first: int = 0) -> list[str]:
     """As this provider makes them."""
-    numbers = range(first, first + count)
-    if provider == "oppo":
-        return [f"OPPO_CN_{number:032x}" for number in numbers]
-    if provider == "xiaomi":
-        return [f"{number:032d}+aZ/{'m' * 24}==" for number in numbers]
-    if provider == "meizu":
-        return [f"S5Q{number:029d}" for number in numbers]
-    if provider == "honor":
-        return [f"{number:020d}-BAEN_{'r' * 60}" for number in numbers]
-    if provider == "vivo":
-        return [f"{number:023d}" for number in numbers]
-    if provider == "umeng":
-        return [f"Ak{number:042d}" for number in numbers]
-    if provider == "getui":
-        return [f"{number:032x}" for number in numbers]
-    if provider == "jpush":
-        return [f"1a0018970a{number:09d}" for number in numbers]
-    return [f"IQAAAA{number:024d}{'h' * 90}" for number in numbers]
+    return [registration(provider, number, f"{number:032x}" * 2) for number in range(first, first + count)]
 
 
 def checked(sandbox: Sandbox, provider: str) -> Checked:
