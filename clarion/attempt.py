@@ -146,6 +146,7 @@ class _Attempt:
         self._locales = process.locales.tags
         self._why: str | None = None
         self._broken: Exception | None = None
+        self._spilt = False  # outcomes were not written: not ours to release, the next take asks the ledger
         self._wake = asyncio.Event()
         self._seat = process.window.sit(lane.key, push.facts.push_no, self._wake.set)
         self._tap = process.permits.open(lane.key, push.facts.push_no, push.facts.high)
@@ -179,7 +180,8 @@ class _Attempt:
                 await self._step()
             else:
                 await self._sleep()
-        await self._release()
+        if not self._spilt:
+            await self._release()
 
     async def _turn(self) -> None:
         self._look_around()
@@ -228,7 +230,7 @@ class _Attempt:
         if self._pending:
             until = min(until, self._first_at + limits.STEP_SECONDS)
         nap = until - now
-        if self._may_start and self._started < self._claimed:
+        if self._may_start and (self._started < self._claimed or self._waits_for_permits):
             nap = min(nap, max(self._tap.next_in(), PERMIT_NAP))
         return max(nap, 0.001)
 
@@ -241,6 +243,11 @@ class _Attempt:
     @property
     def _switching(self) -> bool:
         return self._next_version != self._version or self._facts is not self._push.facts
+
+    @property
+    def _waits_for_permits(self) -> bool:
+        """At most once a claim is for permits in hand: without one there is nothing to ask the ledger."""
+        return self._at_most_once and self._started < len(self._rows) and not self._tap.ready
 
     @property
     def _may_start(self) -> bool:
@@ -445,7 +452,7 @@ class _Attempt:
         `returning`: outcomes that the claim's statement writes. Where more than that is on the wire or waits
         for its commit (a slow provider), it is what the rate lets start soon: the rate is kept all the same.
         """
-        if not self._may_start:
+        if not self._may_start or self._waits_for_permits:
             return 0
         whole = self._ahead(limits.CLAIM_AHEAD) - (self._seat.held - returning)
         soon = self._ahead(limits.CLAIM_TO_START) - (self._claimed - self._started)
@@ -484,17 +491,21 @@ class _Attempt:
             process.permits.heard(self._lane.key, self._good, 0, 0, 0.0)
             self._good = 0
         self._asked_at = asked = self._clock.monotonic()
-        step = await process.db.persist(
-            lambda: process.ledger.step(
-                self._push.facts.push_no,
-                self._batch,
-                self._epoch,
-                outcomes=outcomes,
-                content_version=self._version,
-                claim=claim,
-                lease=self._lease,
+        try:
+            step = await process.db.persist(
+                lambda: process.ledger.step(
+                    self._push.facts.push_no,
+                    self._batch,
+                    self._epoch,
+                    outcomes=outcomes,
+                    content_version=self._version,
+                    claim=claim,
+                    lease=self._lease,
+                )
             )
-        )
+        except BaseException:
+            self._spilt = True
+            raise
         self._beat()
         TOTALS.answered(self._lane.provider, self._push.priority, step.accepted, step.rejected)
         self._after(step, asked, slots, claim)
@@ -542,9 +553,10 @@ class _Attempt:
 
     async def _name_reasons(self) -> None:
         """Number the provider codes that nobody has met before (once in the life of a code)."""
-        unnamed, self._unnamed = self._unnamed, []
-        for seq, code, outcome, delay in unnamed:
+        while self._unnamed:  # in hand until it has its number, whatever becomes of the database
+            seq, code, outcome, delay = self._unnamed[0]
             number = await self._process.reasons.intern(self._process.db, outcome.reason)
+            del self._unnamed[0]
             self._add(seq, code, number, outcome, delay)
 
     def _rows_left(self) -> int:

@@ -54,6 +54,13 @@ class Tap:
         """So many of those allowed last were not started."""
         self._purse.give_back(n)
 
+    @property
+    def ready(self) -> bool:
+        """Whether one may start now."""
+        now = self._permits.now()
+        purse = self._open_purse(now)
+        return purse is not None and purse.wait(now) <= 0.0
+
     def next_in(self) -> float:
         """Seconds until it is worth asking again: a permit, or the next exchange, which may change all."""
         now = self._permits.now()

@@ -51,10 +51,10 @@ class Reasons:
         return [n for name, n in self._numbers.items() if word in (name.lower(), _short(name))]
 
     async def intern(self, db: Database, name: str) -> int:
-        """Its number, given now if it is new."""
+        """Its number, given now if it is new. Outlives any loss of the database."""
         number = self._numbers.get(name)
         if number is None:
-            number = await intern(db, "reason", "reason_no", "name", name)
+            number = await db.persist(lambda: intern(db, "reason", "reason_no", "name", name))
             self._learn(number, name)
         return number
 

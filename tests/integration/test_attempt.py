@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import pytest
 
 from clarion import limits
@@ -153,6 +154,105 @@ async def test_at_most_once_an_unanswered_send_is_never_repeated(db: Database) -
     assert again.why == "done"
     assert len(bench.sender.sent) == 50
     assert await bench.counts(push_no) == {"audience": 50, "accepted": 25, "in_doubt": 25, "maybe": 25}
+
+
+async def test_at_most_once_a_slow_pace_asks_the_ledger_no_more_than_it_sends(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two permits the attempt sleeps: it does not ask for claims of nothing."""
+    bench = await Bench.make(db, 20)
+    bench.permits.rate = 20.0
+    push_no, (batch,) = await bench.push(delivery_guarantee="at_most_once")
+    asked = 0
+    step = bench.process.ledger.step
+
+    async def counted(*args: Any, **named: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await step(*args, **named)
+
+    monkeypatch.setattr(bench.process.ledger, "step", counted)
+
+    result = await attempt(bench.process, push_no, batch)
+
+    assert result.why == "done"
+    assert await bench.counts(push_no) == {"audience": 20, "accepted": 20}
+    assert asked < 20 * 4  # a claim and an answer for each, the first and the last words
+
+
+async def test_an_answer_of_a_new_kind_survives_a_lost_connection(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer stays in hand until its reason has a number: at most once, losing it were a second send."""
+    bench = await Bench.make(db, 10)
+    push_no, (batch,) = await bench.push(delivery_guarantee="at_most_once")
+    bench.sender.script = lambda registration_no, times: SILENT if registration_no % 2 else ACCEPTED
+    lose_first_answer(db, monkeypatch, "insert into reason")
+
+    first = await attempt(bench.process, push_no, batch)
+    again = await attempt(bench.process, push_no, batch)
+
+    assert (first.why, again.why) == ("done", "done")
+    assert len(bench.sender.sent) == 10
+    assert await bench.counts(push_no) == {"audience": 10, "accepted": 5, "in_doubt": 5, "maybe": 5}
+
+
+async def test_a_block_of_a_new_kind_survives_a_lost_connection(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lane is blocked in the ledger, too: else this process alone would stand still, for ever."""
+    bench = await Bench.make(db, 10)
+    push_no, (batch,) = await bench.push()
+    bench.sender.script = lambda registration_no, times: WRONG_KEY
+    lose_first_answer(db, monkeypatch, "insert into reason")
+
+    await attempt(bench.process, push_no, batch)
+    await bench.process.close()
+
+    assert await db.fetchval("select blocked from credential_state")
+
+
+async def test_answers_that_were_not_written_are_asked_of_the_ledger(
+    db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement that cannot work leaves the batch to its lease: the next take marks what was claimed."""
+    bench = await Bench.make(db, 10)
+    push_no, (batch,) = await bench.push(delivery_guarantee="at_most_once")
+    step = bench.process.ledger.step
+
+    async def broken(*args: Any, **named: Any) -> Any:
+        if len(named["outcomes"]):
+            raise ValueError("cannot be written")
+        return await step(*args, **named)
+
+    monkeypatch.setattr(bench.process.ledger, "step", broken)
+    with pytest.raises(ValueError, match="cannot be written"):
+        await attempt(bench.process, push_no, batch)
+    sent = len(bench.sender.sent)
+    monkeypatch.undo()
+    await db.execute("update batch set lease_until = now() - interval '1 s'")
+
+    again = await attempt(bench.process, push_no, batch)
+
+    assert again.why == "done"
+    assert len(bench.sender.sent) == len({one.registration_no for one in bench.sender.sent}) == 10
+    counts = await bench.counts(push_no)
+    assert counts["in_doubt"] == sent
+    assert counts.get("accepted", 0) == 10 - sent
+
+
+def lose_first_answer(db: Database, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    """The first such statement is done, and the connection breaks before its answer."""
+    execute, lost = db.execute, []
+
+    async def losing(sql: str, *args: Any, **named: Any) -> str:
+        answer = await execute(sql, *args, **named)
+        if words in sql and not lost:
+            lost.append(sql)
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        return answer
+
+    monkeypatch.setattr(db, "execute", losing)
 
 
 async def test_stop_waits_for_what_is_on_the_wire(db: Database) -> None:

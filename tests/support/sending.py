@@ -134,6 +134,11 @@ class FreeTap:
     def give_back(self, n: int) -> None:
         """Thanks."""
 
+    @property
+    def ready(self) -> bool:
+        """Always."""
+        return True
+
     def next_in(self) -> float:
         """At once."""
         return 0.0
@@ -164,6 +169,11 @@ class PacedTap(FreeTap):
     def give_back(self, n: int) -> None:
         """They were not needed."""
         self._taken -= n
+
+    @property
+    def ready(self) -> bool:
+        """Whether a permit has come that nobody has taken."""
+        return int(self._rate * (self._clock() - self._began)) > self._taken
 
     def next_in(self) -> float:
         """One permit."""
