@@ -243,7 +243,8 @@ async def test_answers_that_were_not_written_are_asked_of_the_ledger(
 
 def lose_first_answer(db: Database, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
     """The first such statement is done, and the connection breaks before its answer."""
-    execute, lost = db.execute, []
+    execute = db.execute
+    lost: list[str] = []
 
     async def losing(sql: str, *args: Any, **named: Any) -> str:
         answer = await execute(sql, *args, **named)
