@@ -13,7 +13,7 @@ MINUTES ?=
 DATA ?=
 SENDERS ?= 3
 
-.PHONY: help env test fast lint format demo bench growth soak chaos fuzz conformance drill dev histories schema lock secrets clean
+.PHONY: help env test fast lint format demo bench growth soak chaos simulate fuzz conformance drill dev histories schema lock secrets clean
 
 help:
 	@echo "make demo    one durable campaign to DEVICES=100000 devices, judged at the end (PROVIDERS=all: all of them)"
@@ -21,6 +21,7 @@ help:
 	@echo "make growth  the same campaign at SIZES=100000,1000000,10000000: what grows and what does not"
 	@echo "make soak    the stack in use for MINUTES=30, with faults and releases: nothing lost, nothing grows"
 	@echo "make chaos   campaigns in flight while everything around them breaks (SEED= DEVICES=), judged"
+	@echo "make simulate lives of campaigns under a virtual clock, from a seed that lives them again (SEED=1 LIVES=200), judged"
 	@echo "make conformance every sender by every case: accepted, dead, throttled, silent, garbage, …"
 	@echo "make dev     PostgreSQL, Temporal with its UI, the simulators and the workers, until Ctrl-C"
 	@echo "make test    all tests (ARGS= goes to pytest)"
@@ -67,6 +68,9 @@ format: $(READY)
 
 chaos: $(READY)
 	$(BIN)/python -m benchmarks.chaos --devices $(DEVICES) $(if $(SEED),--seed $(SEED))
+
+simulate: $(READY)
+	$(BIN)/python -m benchmarks.simulation $(if $(SEED),--seed $(SEED)) $(if $(LIVES),--lives $(LIVES))
 
 fuzz: $(READY)
 	$(BIN)/python -m benchmarks.fuzz --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) \

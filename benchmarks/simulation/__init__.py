@@ -1,0 +1,1 @@
+"""Thousands of lives of campaigns under one seeded virtual clock: see docs/durability.md."""
