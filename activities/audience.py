@@ -20,6 +20,7 @@ from clarion.senders.check import check_message
 from clarion.store import push as pushes
 from clarion.store import running
 from clarion.store.database import Database
+from clarion.telemetry import TOTALS
 
 
 class OpenInput(Parcel):
@@ -45,10 +46,14 @@ class OpenResult(Parcel):
 
 
 class PlanInput(Parcel):
-    """Which push. `fallback`: its audience is frozen and done, now for the phones with another provider."""
+    """Which push. `fallback`: its audience is frozen and done, now for the phones with another provider.
+
+    `blocked`: what is not done waits in blocked lanes, now for its phones with another provider.
+    """
 
     push_no: int
     fallback: bool = False
+    blocked: bool = False
 
 
 class PlanResult(Parcel):
@@ -124,6 +129,8 @@ class Audiences:
     async def plan(self, input: PlanInput) -> PlanResult:
         """Cut the audience into ranges, once. Fails for good with StoreFull: the push is paused, then."""
         with _room():
+            if input.blocked:
+                return PlanResult(ranges=await pushes.plan_move(self._db, input.push_no))
             if input.fallback:
                 return PlanResult(ranges=await pushes.plan_fallback(self._db, input.push_no))
             plan = await pushes.plan(self._db, input.push_no)
@@ -135,4 +142,5 @@ class Audiences:
         with _room():
             async with ticking():
                 frozen = await pushes.freeze(self._db, input.push_no, input.range_no)
+        TOTALS.ended(frozen.priority, frozen.moved)
         return FreezeResult(rows=frozen.rows)

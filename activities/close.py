@@ -58,7 +58,7 @@ class Closing:
                 result, now = await measures.close_push(self._db, input.push_no)
                 if result is not None:
                     if now:  # once in its life
-                        TOTALS.closed(*await measures.unanswered(self._db, input.push_no))
+                        TOTALS.ended(*await measures.unanswered(self._db, input.push_no))
                     return CloseResult(result=result)
                 await asyncio.sleep(LEASES)
 

@@ -52,6 +52,7 @@ class NextWorkResult(Parcel):
     ranges: int = 0
     to_freeze: tuple[int, ...] = ()
     falls_back: bool = False  # once all is done, phones that were refused may have another provider
+    moves: bool = False  # all that is open waits in blocked lanes, and its phones may have another provider
     lanes: tuple[LaneWork, ...] = ()
 
 
@@ -82,6 +83,7 @@ def _result(look: ledgers.NextWork, standing: running.Standing) -> NextWorkResul
         ranges=look.ranges,
         to_freeze=look.to_freeze,
         falls_back=look.falls_back,
+        moves=look.moves,
         lanes=tuple(_lane(look, lane, standing) for lane in look.lanes),
     )
 

@@ -10,7 +10,8 @@ push is closed:
   says it moved: a row that had its answer already moves nothing;
 * everything that is no answer is final only when the books are closed, so suppressed, expired and cancelled
   rows, and as failed those that are dead or in doubt, are counted by the process that closes the push, which
-  one transaction does once.
+  one transaction does once. So is a row that is given up because its lane is blocked, by the process that
+  moves its phone to another lane.
 
 A counter lives as long as its process. So it misses what was committed and never acknowledged (the same
 statement again moves nothing) and what a killed process had counted since the last scrape, and a late answer
@@ -33,6 +34,7 @@ STATUS_OF: Final = {
     "suppressed": "suppressed",
     "expired": "expired",
     "cancelled": "cancelled",
+    "rejected": "failed",
     "dead": "failed",
     "in_doubt": "failed",
 }
@@ -120,8 +122,8 @@ class Totals:
         if rejected:
             self.notifications[*place, "failed"] += rejected
 
-    def closed(self, priority: int, rows: Iterable[tuple[str, str, int]]) -> None:
-        """A push was closed here, once: (provider, state, rows) of what had no answer."""
+    def ended(self, priority: int, rows: Iterable[tuple[str, str, int]]) -> None:
+        """Rows ended here, once, and without an answer: (provider, state, rows)."""
         for provider, state, n in rows:
             if n:
                 self.notifications[platform_of(provider), PRIORITIES[priority], STATUS_OF[state]] += n

@@ -39,6 +39,7 @@ class Actions:
     look: bool = False
     plan: bool = False
     fall_back: bool = False  # plan again, for the phones that were refused and have another provider
+    move: bool = False  # plan again, for the phones that wait in blocked lanes and have another provider
     freeze: list[int] = field(default_factory=list)
     start: list[Child] = field(default_factory=list)
     close: str | None = None  # the verdict with which the books are closed
@@ -238,9 +239,10 @@ def _send_out(state: State, last: NextWorkResult, actions: Actions) -> None:
     """Fill what is free: the plan, two freezes, and each lane's places in turn."""
     if last.hold == Hold.NONE:
         actions.plan = not last.ranges and not last.starts_in and not state.planning
-        done = last.ranges and not (state.busy or last.to_freeze or any(lane.doing for lane in last.lanes))
-        actions.fall_back = bool(done and last.falls_back)
-        state.planning = state.planning or actions.plan or actions.fall_back
+        quiet = bool(last.ranges) and not (state.busy or last.to_freeze)
+        actions.fall_back = quiet and last.falls_back and not any(lane.doing for lane in last.lanes)
+        actions.move = quiet and last.moves
+        state.planning = state.planning or actions.plan or actions.fall_back or actions.move
         waiting = [number for number in last.to_freeze if number not in state.freezing]
         actions.freeze = waiting[: max(0, limits.FREEZES_AT_ONCE - len(state.freezing))]
         state.freezing.update(actions.freeze)

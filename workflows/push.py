@@ -132,8 +132,8 @@ class PushWorkflow(Steered):
         return answer
 
     def _carry_out(self, actions: handout.Actions) -> None:
-        if actions.plan or actions.fall_back:
-            self._beside(self._plan(fallback=actions.fall_back))
+        if actions.plan or actions.fall_back or actions.move:
+            self._beside(self._plan(fallback=actions.fall_back, blocked=actions.move))
         for range_no in actions.freeze:
             self._beside(self._freeze(range_no))
         for child in actions.start:
@@ -151,9 +151,9 @@ class PushWorkflow(Steered):
             await workflow.wait_condition(lambda: self._changed, timeout=timedelta(seconds=seconds))
         self._changed = False
 
-    async def _plan(self, *, fallback: bool) -> None:
-        input = PlanInput(push_no=self._opened.push_no, fallback=fallback)
-        summary = "plan the fallback" if fallback else "plan the audience"
+    async def _plan(self, *, fallback: bool, blocked: bool) -> None:
+        input = PlanInput(push_no=self._opened.push_no, fallback=fallback, blocked=blocked)
+        summary = "plan the fallback" if fallback or blocked else "plan the audience"
         try:
             plan = await calls.bulk(Audiences.plan, input, summary=summary)
         except ActivityError as error:

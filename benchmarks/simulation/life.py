@@ -102,6 +102,11 @@ class Life:
         """It was cancelled: ranges that were not frozen yet have no rows."""
         return any(word.what != "pause" for word in self.words)
 
+    @property
+    def phones(self) -> list[tuple[str, ...]]:
+        """Their registrations; the second one is in the other lane."""
+        return [(f"t{n}", f"s{n}") if n % 3 == 0 else (f"t{n}",) for n in range(1, self.users + 1)]
+
     # ── the whole of it ───────────────────────────────────────────────────────────────────────────
 
     async def live(self) -> Verdict:
@@ -159,7 +164,10 @@ class Life:
         return Wire(self.server, Random(f"{self.seed} calm"))
 
     async def _lay_ground(self) -> None:
-        """An app with two lanes and users with a phone each; some of the phones are long gone."""
+        """An app with two lanes and users with a phone each, every third of them known to both.
+
+        Some addresses are long dead.
+        """
         db = self.server.connection
         app_no = await db.fetchval("insert into app (name) values ($1) returning app_no", APP)
         for lane, name in PROVIDERS.items():
@@ -378,7 +386,9 @@ with g as (select g, (1 + g % 2)::smallint as lane from generate_series(1, $2::i
   returning device_no, user_no
 )
 insert into registration (device_no, user_no, app_no, lane, token)
-select device_no, user_no, $1, lane, 't' || g from d join u using (user_no) join g on user_id = 'u' || g
-order by g
+select device_no, user_no, $1, case kind when 't' then lane else 3 - lane end, kind || g
+from d join u using (user_no) join g on user_id = 'u' || g
+join unnest(array['t', 's']) kind on kind = 't' or g % 3 = 0
+order by kind desc, g
 """
 STANDS: Final = "select push_no, closed_at is not null as closed, hold from push where push_id = $1"

@@ -55,31 +55,33 @@ async def judge(life: Life, *, stuck: bool) -> Verdict:
     assert sums is not None
     assert balance is not None
     accepted = life.provider.accepted
+    reached = [sum(accepted[token] for token in tokens) for tokens in life.phones]
     verdict.states = dict(sorted(Counter(state for state, _ in rows.values()).items()))
     verdict.requests = len(life.provider.book)
-    verdict.duplicates = accepted.total() - len(accepted)
+    verdict.duplicates = sum(n - 1 for n in reached if n)
     verdict.bound = sums["redo"] + sums["maybe"]
     _devices(life, rows, accepted, verdict)
     _say(verdict, balance["bad"], "batches whose counters are not their rows")
     _say(verdict, sums["open"], "open rows in closed books")
     _say(verdict, max(0, verdict.duplicates - verdict.bound), "duplicates that nothing accounts for")
     if life.once:
-        _say(verdict, sum(n > 1 for n in accepted.values()), "phones with two messages, at most once")
+        _say(verdict, sum(n > 1 for n in reached), "phones with two messages, at most once")
     _words(life, verdict)
     _contents(life, verdict)
     return verdict
 
 
 def _devices(life: Life, rows: dict[str, tuple[str, bool]], accepted: Counter[str], verdict: Verdict) -> None:
-    """Every phone there is, against its row."""
+    """Every phone there is, against its rows: two, where one provider took over from the other."""
     missing = phantom = unexplained = 0
-    for token in (f"t{n}" for n in range(1, life.users + 1)):
-        state, doubt = rows.get(token, ("missing", False))
-        sent = accepted[token]
-        missing += state == "missing" and (bool(sent) or not life.ended_early)
-        verdict.lost += not sent and state in (*judges.OPEN, "accepted")
-        phantom += state == "accepted" and not sent
-        unexplained += bool(sent) and state not in SENT and not doubt
+    for tokens in life.phones:
+        found = [(*rows.get(token, ("missing", False)), accepted[token]) for token in tokens]
+        states, reached = {state for state, _, _ in found}, any(sent for _, _, sent in found)
+        missing += states == {"missing"} and (reached or not life.ended_early)
+        verdict.lost += not reached and not states.isdisjoint((*judges.OPEN, "accepted"))
+        for state, doubt, sent in found:
+            phantom += state == "accepted" and not sent
+            unexplained += bool(sent) and state not in SENT and not doubt
     _say(verdict, missing, "phones without a row")
     _say(verdict, verdict.lost, "phones that are lost")
     _say(verdict, phantom, "rows accepted that never arrived")

@@ -63,4 +63,5 @@ class Reason(IntEnum):
     BAD_ENDPOINT = 13  # a Web Push endpoint that points where it must not
     MUST_RESUBSCRIBE = 14  # its Web Push key was withdrawn: the browser must subscribe again
     UNSEEN = 15  # not heard of for so long that it became inactive
+    BLOCKED = 16  # its lane was blocked, and the phone was tried through another one
     POISON = 99  # six attempts died on it

@@ -58,7 +58,7 @@ class _Sending(Model):
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     send_at: AwareDatetime | None = None
     deadline: AwareDatetime | None = None  # when we stop trying
-    # A phone that one provider refuses is tried through its next one, once.
+    # A phone that one provider refuses, or whose credential is blocked, is tried through its next one, once.
     fallback: bool = True
     tags: tuple[str, ...] = ()
     title: str | None = Field(default=None, max_length=200)  # what operators call it; never the message's

@@ -163,6 +163,7 @@ class NextWork:
     ranges: int  # 0: not planned yet
     to_freeze: tuple[int, ...]
     falls_back: bool  # when nothing is open any more: phones may have another lane
+    moves: bool  # all that is open waits in blocked lanes: phones may have another one
     now: datetime
     lanes: tuple[LaneWork, ...]
 

@@ -136,6 +136,7 @@ returning open - retry as planned, retry, due_at
 -- next_at: when more falls due; doing: batches that are not done under this hold
 -- dues: moves whenever retries were tried, also when all of them failed again
 -- falls_back: once nothing is open, those that ended rejected or dead may have another lane
+-- moves: all that is open waits in blocked lanes and in nobody's hands, and there is a lane that is not blocked
 with p as materialized (
   select
     push_no, app_no, priority, control_version, hold, hold_by, hold_reason, verdict, deadline, send_at,
@@ -145,13 +146,19 @@ with p as materialized (
       where push_no = $1 and frozen_at is null order by 1 limit 50) as to_freeze,
     coalesce((spec->>'fallback')::boolean, true)
       and not exists (select from audience_range where push_no = $1 and what = 1)
-      and exists (select from credential c where c.app_no = push.app_no offset 1) as may_fall_back
+      and exists (select from credential c where c.app_no = push.app_no offset 1) as may_fall_back,
+    coalesce((spec->>'fallback')::boolean, true)
+      and not exists (select from audience_range where push_no = $1 and (what = 3 or frozen_at is null))
+      and exists (
+        select from credential c where c.app_no = push.app_no and not exists (
+          select from credential_state s where (s.app_no, s.lane) = (c.app_no, c.lane) and s.blocked)) as may_move
   from push where push_no = $1
 ), b as materialized (
   select
     lane, batch, size, retry, open, claimed_to, rejected + dead as failed,
     open > 0 and ((select hold from p) <> 1 or begun) as todo,
     greatest(lease_until, opens_at, case when open = retry then due_at end) as at,
+    open > 0 and lease_until > now() as leased,
     case when retry > 0 then extract(epoch from due_at)::float8 end as due
   from batch where push_no = $1
 ), l as materialized (
@@ -162,6 +169,7 @@ with p as materialized (
     count(*) filter (where free and open > retry and claimed_to >= 0) as left_over,
     min(at) filter (where todo and at > now()) as next_at,
     count(*) filter (where todo) as doing,
+    count(*) filter (where open > 0) as unfinished, count(*) filter (where leased) as leased,
     sum(size) as audience, sum(open - retry) as planned, sum(retry) as retry, sum(failed) as failed,
     coalesce(sum(due order by batch), 0) as dues
   from (select *, todo and at <= now() and batch <> all ($2::int[]) as free from b) free
@@ -178,7 +186,10 @@ select
     where w.seen_at > now() - interval '15 s'
       and 'send-' || c.provider || case p.priority when 1 then '-high' else '' end = any (w.queues)
   ) as senders,
-  p.may_fall_back and coalesce(sum(l.failed) over (), 0) > 0 as falls_back
+  p.may_fall_back and coalesce(sum(l.failed) over (), 0) > 0 as falls_back,
+  p.may_move and coalesce(
+    sum(l.unfinished) over () > 0 and sum(l.leased) over () = 0
+    and bool_and(l.unfinished = 0 or coalesce(s.blocked, false)) over (), false) as moves
 from p
 left join l on true
 left join credential c on c.app_no = p.app_no and c.lane = l.lane

@@ -18,7 +18,7 @@ from clarion import limits
 from clarion.errors import BadSpec, CommandRefused, NotFound
 from clarion.model.audience import Audience, ClosedRows
 from clarion.model.command import CommandAnswer
-from clarion.model.ledger import Hold, State
+from clarion.model.ledger import Hold, Reason, State
 from clarion.model.message import Kind, Message, PushType, badge_step
 from clarion.model.spec import PushSpec
 from clarion.store import audience as rules
@@ -32,7 +32,7 @@ from clarion.store.sql import beside
 SQL = beside(__file__)
 
 OPTOUT_BIT: Final = {"marketing": 1, "transactional": 2, "social": 4}
-USERS, FALLBACK, RETRY = 0, 1, 2  # what a range is a range of
+USERS, FALLBACK, RETRY, MOVE = 0, 1, 2, 3  # what a range is a range of
 SAID: Final = {"edit": "edit_message", "extend": "extend_deadline"}  # words by the names of their updates
 FALLBACK_STATES: Final = (State.REJECTED, State.DEAD)
 FREEZE_SECONDS: Final = limits.BULK_TIMEOUT - 10  # its activity's own time-out comes later
@@ -97,11 +97,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """What became of a range: `rows` written by this call; `already`: frozen before; `closing`: too late."""
+    """What became of a range: `rows` written by this call; `already`: frozen before; `closing`: too late.
+
+    `moved`: (provider, "rejected", rows) that ended because others took over, at the push's `priority`.
+    """
 
     rows: int = 0
     already: bool = False
     closing: bool = False
+    moved: tuple[tuple[str, str, int], ...] = ()
+    priority: int = 3
 
 
 class _Closing(Exception):
@@ -320,11 +325,23 @@ async def plan_fallback(db: Database, push_no: int) -> int:
 
     Once a push, when nothing is open any more. Returns the ranges added: 0 when it was done before.
     """
-    row = await db.fetchrow(SQL.to_fall_back, push_no)
+    return await _plan_again(db, push_no, SQL.to_fall_back, FALLBACK)
+
+
+async def plan_move(db: Database, push_no: int) -> int:
+    """Add ranges that move phones out of blocked lanes into their next one.
+
+    Once a push, when nothing else is open. Returns the ranges added: 0 when it was done before.
+    """
+    return await _plan_again(db, push_no, SQL.to_move, MOVE)
+
+
+async def _plan_again(db: Database, push_no: int, found: str, what: int) -> int:
+    row = await db.fetchrow(found, push_no)
     if row is None:
         return 0
     spans = _batches_of(_together(row["ranges"], 1 + row["rows"] // limits.RANGE_MAX))
-    added = await _add_ranges(db, push_no, row["ranges"], FALLBACK, spans, push_no, 0, 0)
+    added = await _add_ranges(db, push_no, row["ranges"], what, spans, push_no, 0, 0)
     return 0 if added is None else len(spans)
 
 
@@ -378,19 +395,39 @@ async def freeze(
                 return Frozen(already=True)
             rule = Audience.model_validate(row["audience"])
             reasons = await _reasons(connection, rule)
-            sql, args = _rows_of(row, rule, reasons, variant, opens)
+            blocked = await _lock_blocked(connection, push_no, row)
+            sql, args = _rows_of(row, rule, reasons, blocked, variant, opens)
             looked_up = row["what"] != USERS or _is_named(rule)
             await connection.execute(_PLANNED_FOR_VALUES if looked_up else _MERGED)
             tag = await connection.execute(sql, push_no, range_no, *args, timeout=FREEZE_SECONDS)
             if row["what"] == FALLBACK:
                 before = row["lo"], row["hi"]
                 await connection.execute(SQL.pass_on, push_no, range_no, *before, timeout=FREEZE_SECONDS)
+            moved = await _move(connection, push_no, range_no, blocked)
             await _count_badges(connection, push_no, range_no, row)
             if await connection.fetchval(SQL.gate, push_no) == Hold.CLOSING:
                 raise _Closing
-            return Frozen(rows=int(tag.rsplit(" ", 1)[1]))
+            return Frozen(rows=int(tag.rsplit(" ", 1)[1]), moved=moved, priority=row["priority"])
     except _Closing:
         return Frozen(closing=True)
+
+
+async def _lock_blocked(connection: Any, push_no: int, row: asyncpg.Record) -> list[int]:
+    """The batches that a range of blocked phones is about, in our hands until the transaction ends."""
+    if row["what"] != MOVE:
+        return []
+    return [r["batch"] for r in await connection.fetch(SQL.lock_blocked, push_no, row["lo"], row["hi"])]
+
+
+async def _move(
+    connection: Any, push_no: int, range_no: int, blocked: list[int]
+) -> tuple[tuple[str, str, int], ...]:
+    """End what waited in those batches and has another row now: (provider, state, rows)."""
+    if not blocked:
+        return ()
+    args = push_no, range_no, blocked, int(Reason.BLOCKED)
+    rows = await connection.fetch(SQL.move, *args, timeout=FREEZE_SECONDS)
+    return tuple((row["provider"], "rejected", row["rows"]) for row in rows)
 
 
 async def _count_badges(connection: Any, push_no: int, range_no: int, row: asyncpg.Record) -> None:
@@ -419,7 +456,12 @@ async def _reasons(connection: Any, rule: Audience) -> list[int] | None:
 
 
 def _rows_of(
-    row: asyncpg.Record, rule: Audience, reasons: list[int] | None, variant: str, opens: str
+    row: asyncpg.Record,
+    rule: Audience,
+    reasons: list[int] | None,
+    blocked: list[int],
+    variant: str,
+    opens: str,
 ) -> tuple[str, list[Any]]:
     """The statement that freezes this range, and its arguments from $3 on."""
     args: list[Any] = [row["batch_size"], row["lanes"], row["lo"], row["hi"], row["mask"]]
@@ -430,6 +472,8 @@ def _rows_of(
     args += [row["app_no"], row["kind"]]
     if row["what"] == FALLBACK:
         return _with_rows(SQL.rows_of_fallback), [*args, FALLBACK_STATES]
+    if row["what"] == MOVE:
+        return _with_rows(SQL.rows_of_blocked), [*args, blocked]
     condition = rules.compile(rule, row["app_no"], 3 + len(args))
     found = SQL.registrations_of_few if _is_named(rule) else SQL.registrations_of_many
     rows = SQL.rows_of_users.replace("{variant}", variant).replace("{opens}", opens)

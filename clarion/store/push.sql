@@ -147,10 +147,25 @@ where p.push_no = $1 and p.hold < 2 and p.deadline > now()
     select from audience_range r where r.push_no = p.push_no and (r.frozen_at is null or r.what = 1))
   and not exists (select from batch b where b.push_no = p.push_no and b.open > 0)
 
+-- name: to_move
+-- What waits in blocked lanes while nothing else is open: the ranges there are, and its rows. No row: something
+-- may still go out, nothing waits, it is held or closes, or it was done before. $1 push
+select p.ranges, o.rows
+from push p
+cross join lateral (
+  select
+    sum(b.open)::bigint as rows,
+    bool_and(exists (
+      select from credential_state s where s.app_no = p.app_no and s.lane = b.lane and s.blocked)) as blocked
+  from batch b where b.push_no = p.push_no and b.open > 0) o
+where p.push_no = $1 and p.hold < 2 and p.deadline > now() and o.blocked
+  and not exists (
+    select from audience_range r where r.push_no = p.push_no and (r.frozen_at is null or r.what = 3))
+
 -- name: range
 -- $1 push $2 range_no
 select
-  r.what, r.lo, r.hi, r.of_push, r.frozen_at, p.batch_size, p.mask, p.app_no, p.kind,
+  r.what, r.lo, r.hi, r.of_push, r.frozen_at, p.batch_size, p.mask, p.app_no, p.kind, p.priority,
   (
     select c.message->'badge' from push_content c where (c.push_no, c.version) = (p.push_no, p.content_version)
   ) as badge,
@@ -199,12 +214,49 @@ select distinct on (r.user_no, r.device_no)
   '-infinity'::timestamptz as opens,
   case when u.optout & $7 <> 0 then 3 else 0 end::smallint as reason
 from mine m
-join delivery o on o.push_no = $1 and o.batch >= $5 and o.batch < $6 and o.state = any ($10::smallint[])
+join batch b on b.push_no = $1 and b.batch >= $5 and b.batch < $6 and not b.fell_back
+join delivery o on o.push_no = $1 and o.batch = b.batch and o.state = any ($10::smallint[]) and not o.passed_on
 join registration f on f.registration_no = o.registration_no
 join registration r on r.device_no = f.device_no and r.app_no = $8 and r.kind = $9
   and r.user_no = o.user_no and r.status = 1 and r.lane = any ($4::smallint[])
 join usr u on u.user_no = r.user_no
 where m.what = 1
+  and not exists (
+    select from credential_state s where s.app_no = r.app_no and s.lane = r.lane and s.blocked)
+  and not exists (
+    select from delivery e
+    where e.push_no = $1 and e.user_no = r.user_no and e.registration_no = r.registration_no)
+order by r.user_no, r.device_no, array_position($4::smallint[], r.lane)
+
+-- name: lock_blocked
+-- Batches that wait in a blocked lane and are in nobody's hands; nobody takes them until we commit.
+-- $1 push $2 $3 batches
+select b.batch
+from batch b
+where b.push_no = $1 and b.batch >= $2 and b.batch < $3 and b.closed = 0 and b.open > 0 and not b.fell_back
+  and (b.lease_until is null or b.lease_until < clock_timestamp())
+  and exists (
+    select from push p join credential_state s using (app_no)
+    where p.push_no = $1 and s.lane = b.lane and s.blocked)
+order by b.batch
+for no key update
+
+-- name: rows_of_blocked
+-- Of those batches ($10) the phones that nothing can have reached, by their next lane without a row in this
+-- push. $5 $6 are not looked at. $7 mask $8 app $9 kind
+select distinct on (r.user_no, r.device_no)
+  r.user_no, r.registration_no, r.lane, o.locale, o.variant, b.opens_at as opens,
+  case when u.optout & $7 <> 0 then 3 else 0 end::smallint as reason
+from mine m
+join batch b on b.push_no = $1 and b.batch >= $5 and b.batch < $6 and b.batch = any ($10::int[])
+join delivery o on o.push_no = $1 and o.batch = b.batch and not o.doubt
+  and (o.state = 1 or o.state = 0 and o.seq > b.claimed_to)
+join registration f on f.registration_no = o.registration_no
+join registration r on r.device_no = f.device_no and r.app_no = $8 and r.kind = $9
+  and r.user_no = o.user_no and r.status = 1 and r.lane = any ($4::smallint[])
+join usr u on u.user_no = r.user_no
+where m.what = 3
+  and exists (select from credential_state s where s.app_no = $8 and s.lane = b.lane and s.blocked)
   and not exists (
     select from credential_state s where s.app_no = r.app_no and s.lane = r.lane and s.blocked)
   and not exists (
@@ -251,7 +303,7 @@ with mine as (
   order by lane, opens, p
 ), batches as (
   insert into batch (push_no, batch, lane, size, suppressed, opens_at, fell_back)
-  select $1, batch, lane, count(*), count(*) filter (where reason > 0), opens, (select what = 1 from mine)
+  select $1, batch, lane, count(*), count(*) filter (where reason > 0), opens, (select what in (1, 3) from mine)
   from placed group by batch, lane, opens
 )
 insert into delivery (push_no, user_no, registration_no, at, batch, seq, state, reason, variant, locale)
@@ -271,6 +323,38 @@ where d.push_no = $1 and d.batch >= $2 * 10000 and d.batch < ($2 + 1) * 10000
   and exists (
     select from registration x
     where x.registration_no = o.registration_no and x.device_no = r.device_no)
+
+-- name: move
+-- The rows that a range of blocked phones has just written take over: those that waited end, and say so. The
+-- epoch goes up, so that an attempt which sleeps since before the block starts none of them.
+-- $1 push $2 its range $3 the batches that were locked for it $4 reason
+with moved as (
+  update delivery o set passed_on = true, state = 3, reason = $4, at = now()
+  from delivery d
+  join registration r on r.registration_no = d.registration_no
+  where d.push_no = $1 and d.batch >= $2 * 10000 and d.batch < ($2 + 1) * 10000
+    and o.push_no = $1 and o.user_no = d.user_no and o.batch = any ($3::int[]) and o.state < 2 and not o.doubt
+    and exists (
+      select from registration x
+      where x.registration_no = o.registration_no and x.device_no = r.device_no)
+  returning o.batch, old.state as was
+), sums as (
+  select batch, count(*) as rows, count(*) filter (where was = 1) as retries from moved group by batch
+), counted as (
+  update batch b set
+    rejected = rejected + s.rows,
+    retry = retry - s.retries,
+    due_at = case when retry > s.retries then due_at end,
+    epoch = epoch + 1, owner = null, process = null, lease_until = null
+  from sums s
+  where b.push_no = $1 and b.batch = s.batch
+  returning b.lane, s.rows
+)
+select c.provider, sum(counted.rows)::bigint as rows
+from counted
+join push p on p.push_no = $1
+join credential c on c.app_no = p.app_no and c.lane = counted.lane
+group by c.provider
 
 -- name: count_badges
 -- The badge of every phone in a range that was written just now goes up, and its row keeps the number. In the

@@ -11,13 +11,13 @@ import sys
 
 import pytest
 
-# A rule that is taken away, and the first seed whose life finds out.
-FOUND = {
-    "what may have arrived counts as not sent": 1,
-    "edited content is not taken up": 3,
-    "maybe is retried at most once": 4,
-    "a refused claim starts": 11,
-}
+# Rules that are taken away: one of the first lives finds out. Which one changes with the product.
+FOUND = (
+    "what may have arrived counts as not sent",
+    "edited content is not taken up",
+    "maybe is retried at most once",
+)
+MOST = 40
 
 
 def simulate(seed: int, lives: int, *more: str) -> subprocess.CompletedProcess[str]:
@@ -43,11 +43,12 @@ def test_lives_end_as_they_must_and_a_seed_lives_again() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rule", "seed"), FOUND.items(), ids=lambda it: str(it).replace(" ", "-"))
-def test_a_broken_rule_is_found(rule: str, seed: int) -> None:
-    """With the rule this life is well (a test above, `make simulate`); without it, it fails and says so."""
-    ran = simulate(seed, 1, "--mutant", rule)
+@pytest.mark.parametrize("rule", FOUND, ids=lambda rule: rule.replace(" ", "-"))
+def test_a_broken_rule_is_found(rule: str) -> None:
+    """With the rule lives are well (the test above, `make simulate`); without it, one fails and says so."""
+    ran = simulate(1, MOST, "--mutant", rule)
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert f"seed {seed}: " in ran.stdout
-    assert f"--seed {seed} --lives 1 --mutant '{rule}'" in ran.stdout
+    found = re.search(r"^seed (\d+): ", ran.stdout, re.M)
+    assert found is not None
+    assert f"--seed {found[1]} --lives 1 --mutant '{rule}'" in ran.stdout

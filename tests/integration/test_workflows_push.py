@@ -289,6 +289,29 @@ async def test_who_is_refused_is_tried_through_the_next_provider(engine: Engine)
     assert again.audience == 150
 
 
+async def test_who_waits_for_a_blocked_credential_goes_by_the_next_provider(engine: Engine) -> None:
+    """When all else is done. Who has no other address waits, and goes out when the credential works again."""
+    app = await engine.app(300)
+    await app.second_lane(every=2)
+    await engine.db.execute("update credential set secret = 'sealed' where app_no = $1", app.app_no)
+    app.sender.outcome = Outcome(OutcomeKind.BLOCKED, "null:InvalidKey")
+    push = await app.push()
+    await push.accepted(150)
+    app.sender.outcome = ACCEPTED
+    waiting = await push.counts()
+    workflow = engine.client.get_workflow_handle(names.push_workflow_id(push.id))
+    await workflow.execute_update("unblock", {"by": "ada"}, id=str(uuid4()))
+
+    result = await push.result()
+
+    counts = result["counts"]
+    assert waiting == {"audience": 450, "accepted": 150, "rejected": 150, "retry": 150}
+    assert (counts["audience"], counts["fell_back"]) == (450, 150)
+    assert (counts["accepted"], counts["rejected"]) == (300, 150)
+    books = await report.reconcile(engine.db, result["push_no"])
+    assert (books.audience, books.fell_back, books.open, books.bad_batches) == (300, 150, 0, 0)
+
+
 async def test_a_push_without_fallback(engine: Engine) -> None:
     """Its author wants one provider or none."""
     app = await engine.app(50)

@@ -354,6 +354,25 @@ def test_it_falls_back_once_when_all_is_done() -> None:
     assert after.close == "completed"
 
 
+def test_phones_of_blocked_lanes_move_when_all_else_is_done() -> None:
+    """Not while anything is under way or held; the books stay open, and the look after it finds new work."""
+    state = _asked()
+    waits = NextWorkResult(ranges=1, lanes=(LaneWork(lane=1, blocked=True, doing=2),), moves=True)
+
+    early = _told(state, waits.model_copy(update={"to_freeze": (0,)}), 1.0)
+    state.range_frozen(0)
+    held = _told(state, waits.model_copy(update={"hold": Hold.PAUSED}), 2.0)
+    due = _told(state, waits, 3.0)
+    again = decide(state, None, 3.1)
+    state.planned(1)
+    after = decide(state, None, 3.2)
+
+    assert [(one.move, one.fall_back, one.close) for one in (early, held, due, again)] == [
+        (False, False, None), (False, False, None), (True, False, None), (False, False, None),
+    ]  # fmt: skip
+    assert after.look
+
+
 def test_a_held_child_empties_the_stock() -> None:
     """A child that was refused says that the stock is out of date: the ledger is asked before more starts."""
     state = _asked()

@@ -99,7 +99,7 @@ def test_statuses_of_a_close_are_the_five() -> None:
     totals = Totals()
     totals.answered("apns", 1, 7, 2)
     totals.answered("apns", 1, 0, 0)
-    totals.closed(
+    totals.ended(
         1,
         [
             *(("apns", "suppressed", 1), ("apns", "expired", 2), ("apns", "cancelled", 3)),
