@@ -129,6 +129,7 @@ def list_(
         ("status", lambda row: row.status),
         ("token", lambda row: row.fingerprint),
         ("app", lambda row: row.app_version),
+        ("maker", lambda row: row.manufacturer),
         ("model", lambda row: row.model),
         ("locale", lambda row: row.locale),
         ("zone", lambda row: row.zone),

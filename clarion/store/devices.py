@@ -67,6 +67,8 @@ class Registration:
     app_version: str | None
     model: str | None
     os_version: str | None
+    manufacturer: str | None
+    google_services: bool | None
     locale: str
     zone: str | None
     created_at: datetime
@@ -145,7 +147,7 @@ def _completed(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _lent(row: Row, earlier: Row) -> Row:
-    gaps = {name: getattr(earlier, name) for name in _OF_THE_DEVICE if not getattr(row, name)}
+    gaps = {name: getattr(earlier, name) for name in _OF_THE_DEVICE if getattr(row, name) in (None, "")}
     return row._replace(**gaps) if gaps else row
 
 

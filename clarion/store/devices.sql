@@ -1,10 +1,10 @@
 -- name: register
 select inserted, updated, duplicate, numbers
-from register($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19);
+from register($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21);
 
 -- name: take_in
 select inserted, updated, duplicate, rest
-from take_in($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18);
+from take_in($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20);
 
 -- name: seen
 with d as (
@@ -34,6 +34,7 @@ select count(*) from r;
 -- name: of_user
 select r.registration_no, u.user_id, d.installation::text as installation, d.platform, c.name as lane, c.provider,
   r.kind, r.status, left(encode(sha256(r.token::bytea), 'hex'), 8) as fingerprint, d.app_version, d.model, d.os_version,
+  d.manufacturer, d.google_services,
   coalesce(d.locale, u.locale, 0) as locale, coalesce(d.zone, u.zone) as zone,
   r.created_at, r.registered_at, r.updated_at, d.last_active, r.retired_at, coalesce(r.retired_reason, 0) as retired_reason
 from usr u join device d on d.user_no = u.user_no join registration r using (device_no)
@@ -44,6 +45,7 @@ order by r.registration_no limit $3;
 -- name: of_app
 select r.registration_no, u.user_id, d.installation::text as installation, d.platform, c.name as lane, c.provider,
   r.kind, r.status, left(encode(sha256(r.token::bytea), 'hex'), 8) as fingerprint, d.app_version, d.model, d.os_version,
+  d.manufacturer, d.google_services,
   coalesce(d.locale, u.locale, 0) as locale, coalesce(d.zone, u.zone) as zone,
   r.created_at, r.registered_at, r.updated_at, d.last_active, r.retired_at, coalesce(r.retired_reason, 0) as retired_reason
 from registration r join device d using (device_no) join usr u on u.user_no = r.user_no

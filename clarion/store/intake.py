@@ -7,6 +7,8 @@
     token | subscription        the address; of a browser what PushSubscription.toJSON() gives
     application_server_key      which Web Push key the subscription was made under
     app_version model os_version locale zone last_active
+    manufacturer                Build.MANUFACTURER; with google_services (true or false) it chooses among
+                                the phone's addresses
     tags attributes             of the user: a list that replaces, an object whose keys replace
 
 Ids stay as typed. A locale or zone that is none is stored as none and counted: no phone is refused for it.
@@ -56,6 +58,8 @@ FIELDS: Final = frozenset(
         "app_version",
         "model",
         "os_version",
+        "manufacturer",
+        "google_services",
         "locale",
         "zone",
         "last_active",
@@ -69,6 +73,7 @@ _TAG: Final = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VERSION: Final = re.compile(r"\s*v?(\d+(?:\.\d+)*)")
 _INSTALLATIONS: Final = uuid5(NAMESPACE_URL, "clarion:installation").bytes
+_TRUTH: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SHORT: Final = 100  # characters kept of a model, an OS version, an app version
 _VARIANT: Final = "89ab"
 
@@ -91,6 +96,8 @@ class Row(NamedTuple):
     os_version: str | None
     locale: str
     zone: str | None
+    google_services: bool | None
+    manufacturer: str | None
     seen: datetime | None
 
 
@@ -148,6 +155,8 @@ class Intake:
             _short(get("os_version")),
             self._locale_of(get("locale")),
             self._zone_of(get("zone")),
+            _yes_or_no(get("google_services")),
+            (_short(get("manufacturer")) or "").strip().lower() or None,
             None if get("last_active") is None else min(_moment(fields["last_active"]), self.now),
         )
 
@@ -270,9 +279,19 @@ def _short(value: Any) -> str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str | int | float):
-        raise BadRegistration("model, os_version and app_version must be texts")
+        raise BadRegistration("model, manufacturer, os_version and app_version must be texts")
     text = str(value)[:_SHORT]
     return text if text.isprintable() else "".join(filter(str.isprintable, text))
+
+
+def _yes_or_no(value: Any) -> bool | None:
+    """A truth value, or what stands for one in a file's cell."""
+    known = _TRUTH.get(value.strip().lower()) if isinstance(value, str) else value
+    if known is None and isinstance(value, str) and value.strip():
+        raise BadRegistration("google_services must be true or false")
+    if known is not None and not isinstance(known, bool):
+        raise BadRegistration("google_services must be true or false")
+    return known
 
 
 def _moment(value: Any) -> datetime:

@@ -23,6 +23,7 @@ from clarion.model.message import Kind, Message, PushType, badge_step
 from clarion.model.spec import PushSpec
 from clarion.store import audience as rules
 from clarion.store import content as contents
+from clarion.store import fitness
 from clarion.store import retry as retries
 from clarion.store.database import Database
 from clarion.store.planned import not_past
@@ -470,19 +471,20 @@ def _rows_of(
         states = [State[state.upper()] for state in rule.retry.states]
         return _with_rows(SQL.rows_of_retry), [*args, states, row["of_push"], reasons]
     args += [row["app_no"], row["kind"]]
+    unfit = fitness.unfit({int(lane): provider for lane, provider in (row["providers"] or {}).items()})
     if row["what"] == FALLBACK:
-        return _with_rows(SQL.rows_of_fallback), [*args, FALLBACK_STATES]
+        return _with_rows(SQL.rows_of_fallback, unfit), [*args, FALLBACK_STATES]
     if row["what"] == MOVE:
-        return _with_rows(SQL.rows_of_blocked), [*args, blocked]
+        return _with_rows(SQL.rows_of_blocked, unfit), [*args, blocked]
     condition = rules.compile(rule, row["app_no"], 3 + len(args))
     found = SQL.registrations_of_few if _is_named(rule) else SQL.registrations_of_many
     rows = SQL.rows_of_users.replace("{variant}", variant).replace("{opens}", opens)
     rows = rows.replace("{registrations}", found)
-    return _with_rows(rows.replace("{audience}", condition.sql)), [*args, *condition.args]
+    return _with_rows(rows.replace("{audience}", condition.sql), unfit), [*args, *condition.args]
 
 
-def _with_rows(rows: str) -> str:
-    return SQL.write_rows.replace("{rows}", rows)
+def _with_rows(rows: str, unfit: str = "") -> str:
+    return SQL.write_rows.replace("{rows}", rows.replace("{unfit}", unfit))
 
 
 # ------------------------------------------------------------------------------------------------ commands

@@ -172,14 +172,15 @@ select
   p.spec->'audience' as audience,
   a.lane_order || array(
     select lane from credential c
-    where c.app_no = p.app_no and c.lane <> all (a.lane_order) order by lane) as lanes
+    where c.app_no = p.app_no and c.lane <> all (a.lane_order) order by lane) as lanes,
+  (select jsonb_object_agg(c.lane, c.provider) from credential c where c.app_no = p.app_no) as providers
 from audience_range r
 join push p using (push_no)
 join app a using (app_no)
 where r.push_no = $1 and r.range_no = $2
 
 -- name: rows_of_users
--- One registration a phone, by the app's order of lanes. $5 lo $6 hi $7 mask $8 app $9 kind, then the rule's.
+-- One registration a phone: of those that fit it, if any does, the first in the app's order of lanes. $5 lo $6 hi $7 mask $8 app $9 kind, then the rule's.
 -- How it is carried out does not depend on statistics, which a fresh import does not have yet: a phone is
 -- looked up by its number (offset 0), {registrations} says how users find theirs.
 select distinct on (u.user_no, r.device_no)
@@ -196,7 +197,7 @@ where m.what = 0
   and u.app_no = $8 and u.user_no >= $5 and u.user_no < $6
   and r.status = 1 and r.kind = $9 and r.lane = any ($4::smallint[])
   and ({audience})
-order by u.user_no, r.device_no, array_position($4::smallint[], r.lane)
+order by u.user_no, r.device_no, ({unfit}), array_position($4::smallint[], r.lane)
 
 -- name: registrations_of_many
 -- Most users of the range: both tables are read in order and merged (nested loops are switched off).
@@ -220,13 +221,14 @@ join registration f on f.registration_no = o.registration_no
 join registration r on r.device_no = f.device_no and r.app_no = $8 and r.kind = $9
   and r.user_no = o.user_no and r.status = 1 and r.lane = any ($4::smallint[])
 join usr u on u.user_no = r.user_no
+join device d on d.device_no = r.device_no
 where m.what = 1
   and not exists (
     select from credential_state s where s.app_no = r.app_no and s.lane = r.lane and s.blocked)
   and not exists (
     select from delivery e
     where e.push_no = $1 and e.user_no = r.user_no and e.registration_no = r.registration_no)
-order by r.user_no, r.device_no, array_position($4::smallint[], r.lane)
+order by r.user_no, r.device_no, ({unfit}), array_position($4::smallint[], r.lane)
 
 -- name: lock_blocked
 -- Batches that wait in a blocked lane and are in nobody's hands; nobody takes them until we commit.
@@ -255,6 +257,7 @@ join registration f on f.registration_no = o.registration_no
 join registration r on r.device_no = f.device_no and r.app_no = $8 and r.kind = $9
   and r.user_no = o.user_no and r.status = 1 and r.lane = any ($4::smallint[])
 join usr u on u.user_no = r.user_no
+join device d on d.device_no = r.device_no
 where m.what = 3
   and exists (select from credential_state s where s.app_no = $8 and s.lane = b.lane and s.blocked)
   and not exists (
@@ -262,7 +265,7 @@ where m.what = 3
   and not exists (
     select from delivery e
     where e.push_no = $1 and e.user_no = r.user_no and e.registration_no = r.registration_no)
-order by r.user_no, r.device_no, array_position($4::smallint[], r.lane)
+order by r.user_no, r.device_no, ({unfit}), array_position($4::smallint[], r.lane)
 
 -- name: rows_of_retry
 -- Final rows of a closed push; what became of a registration since, READ decides.

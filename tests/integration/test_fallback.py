@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from benchmarks.devices import registration
 from clarion.model.ledger import State
+from clarion.model.spec import PushSpec
+from clarion.store import apps, devices, report
 from clarion.store import push as pushes
-from clarion.store import report
 from clarion.store.database import Database
+from clarion.store.intake import Intake
 from clarion.store.ledger import Ledger
-from tests.support.ground import Ground, Hand, statement
+from clarion.store.locales import Locales
+from tests.support.ground import MESSAGE, Ground, Hand, statement
 
 REFUSED = 300  # the number of a reason
 
@@ -37,6 +42,96 @@ async def rows_of(db: Database, push_no: int) -> list[tuple[int, int, str, bool]
 async def looks_to_move(db: Database, push_no: int) -> bool:
     """What the push loop is told."""
     return (await Ledger(db).next_work(push_no, [], 10)).moves
+
+
+# ── the first ─────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("says", "goes_by"),
+    [
+        ({}, "fcm"),
+        ({"google_services": True, "manufacturer": "HUAWEI"}, "fcm"),
+        ({"google_services": False, "manufacturer": "HUAWEI"}, "hms"),
+        ({"google_services": False, "manufacturer": "Honor "}, "hms"),
+        ({"google_services": False}, "hms"),
+        ({"google_services": False, "manufacturer": "Xiaomi"}, "xiaomi"),
+        ({"google_services": "no", "manufacturer": "POCO"}, "xiaomi"),
+        ({"google_services": "false", "manufacturer": "samsung"}, "jpush"),
+    ],
+)
+async def test_of_a_phones_addresses_the_first_that_fits(
+    db: Database, says: dict[str, Any], goes_by: str
+) -> None:
+    """FCM needs Google services, a vendor its own phones; an aggregator fits all. Unsaid: the order."""
+    app_no = await app_with_lanes(db, "fcm", "hms", "xiaomi", "jpush")
+    await register(db, app_no, ["fcm", "hms", "xiaomi", "jpush"], says)
+
+    assert await taken(db) == [goes_by]
+
+
+async def test_an_address_that_does_not_fit_is_better_than_none(db: Database) -> None:
+    """The only one is taken, and of two that do not fit the first in the app's order."""
+    app_no = await app_with_lanes(db, "fcm", "hms")
+    says = {"google_services": False, "manufacturer": "samsung"}
+    await register(db, app_no, ["hms", "fcm"], says)
+    await register(db, app_no, ["fcm"], says, user="two")
+
+    assert await taken(db) == ["fcm", "fcm"]
+
+
+async def test_what_a_phone_said_stays_until_it_says_otherwise(db: Database) -> None:
+    """A registration without the fields changes nothing; one that has them does, `false` as well."""
+    app_no = await app_with_lanes(db, "fcm", "hms")
+    await register(db, app_no, ["hms", "fcm"], {"google_services": False, "manufacturer": "Huawei"})
+    await register(db, app_no, ["fcm"], {})
+    kept = await db.fetchrow("select manufacturer, google_services from device")
+    await register(db, app_no, ["fcm"], {"google_services": True})
+    changed = await db.fetchrow("select manufacturer, google_services from device")
+
+    assert kept is not None
+    assert changed is not None
+    assert (tuple(kept), tuple(changed)) == (("huawei", False), ("huawei", True))
+
+
+async def app_with_lanes(db: Database, *providers: str) -> int:
+    """An app with a lane for each of them, in this order."""
+    app_no = await db.fetchval(
+        "insert into app (name, lane_order) values ('phones', $1) returning app_no",
+        list(range(1, len(providers) + 1)),
+    )
+    await db.execute(
+        "insert into credential (app_no, lane, name, provider, secret)"
+        " select $1, n, p, p, 'sealed' from unnest($2::text[]) with ordinality x (p, n)",
+        app_no,
+        list(providers),
+    )
+    return int(app_no)
+
+
+async def register(
+    db: Database, app_no: int, lanes: list[str], says: dict[str, Any], user: str = "one"
+) -> None:
+    """One phone of the user, known to these lanes."""
+    app = await apps.get(db, "phones")
+    intake = await Intake.load(db, app)
+    phone = {"user_id": user, "platform": "android", "installation": f"phone of {user}"} | says
+    fields = [phone | {"lane": lane, "token": registration(lane, 7, f"{user:0>64}")} for lane in lanes]
+    await devices.register(db, await Locales.load(db), intake, fields)
+
+
+async def taken(db: Database) -> list[str]:
+    """By which provider each user of the app is reached."""
+    spec = PushSpec.model_validate({"app": "phones", "audience": {"everybody": True}, "message": MESSAGE})
+    opened = await pushes.open_push(db, spec, "first")
+    await pushes.plan(db, opened.push_no)
+    await pushes.freeze(db, opened.push_no, 0)
+    rows = await db.fetch(
+        "select c.provider from delivery_now s join registration r using (registration_no)"
+        " join credential c on c.app_no = r.app_no and c.lane = r.lane where s.push_no = $1",
+        opened.push_no,
+    )
+    return [row["provider"] for row in rows]
 
 
 # ── refused ───────────────────────────────────────────────────────────────────────────────────────

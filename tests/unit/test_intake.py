@@ -235,6 +235,17 @@ def test_texts_lose_what_cannot_be_shown() -> None:
     assert row(os_version=17).os_version == "17"
 
 
+def test_what_a_phone_is_and_has() -> None:
+    """Its maker in lower case; Google services as a truth value, or as a file's cell writes one."""
+    assert row(manufacturer=" HUAWEI ").manufacturer == "huawei"
+    assert [row(google_services=said).google_services for said in (True, False, "no", "TRUE", "", None)] == [
+        True, False, False, True, None, None,
+    ]  # fmt: skip
+    for said in ("perhaps", 1, ["yes"]):
+        with pytest.raises(BadRegistration, match="google_services must be true or false"):
+            row(google_services=said)
+
+
 def test_tags_are_a_set() -> None:
     """Lists, JSON texts and words apart by bars or commas."""
     for tags in (["b", "a", "a"], '["b","a"]', "b|a", "b, a"):
