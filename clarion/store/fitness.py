@@ -21,11 +21,11 @@ PHONES_OF: Final = {
 }
 
 
-def unfit(providers: Mapping[int, str]) -> str:
-    """SQL over r (registration) and d (its device): true for an address that does not fit.
+def unfit_last(providers: Mapping[int, str]) -> str:
+    """The beginning of an `order by` over r (registration) and d (its device): what does not fit is last.
 
     `providers`: of each lane of the app. FCM needs Google services, a vendor's service a phone of its own;
-    where the phone says nothing, everything fits. Aggregators fit any phone.
+    where the phone says nothing, everything fits. Aggregators fit any phone. Empty: there is no choice.
     """
     google = [lane for lane, provider in providers.items() if provider == "fcm"]
     vendors = [lane for lane, provider in providers.items() if provider in PHONES_OF]
@@ -38,7 +38,9 @@ def unfit(providers: Mapping[int, str]) -> str:
             f"r.lane = any ({_array(vendors)}::smallint[]) and d.manufacturer is not null"
             f" and (r.lane || ':' || d.manufacturer) <> all ({_array(own)}::text[])"
         )
-    return " or ".join(f"({rule})" for rule in rules) if rules and len(providers) > 1 else "false"
+    if not rules or len(providers) < 2:
+        return ""
+    return "(" + " or ".join(f"({rule})" for rule in rules) + "), "
 
 
 def _array(values: list[int] | list[str]) -> str:

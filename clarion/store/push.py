@@ -471,7 +471,7 @@ def _rows_of(
         states = [State[state.upper()] for state in rule.retry.states]
         return _with_rows(SQL.rows_of_retry), [*args, states, row["of_push"], reasons]
     args += [row["app_no"], row["kind"]]
-    unfit = fitness.unfit({int(lane): provider for lane, provider in (row["providers"] or {}).items()})
+    unfit = fitness.unfit_last({int(lane): name for lane, name in (row["providers"] or {}).items()})
     if row["what"] == FALLBACK:
         return _with_rows(SQL.rows_of_fallback, unfit), [*args, FALLBACK_STATES]
     if row["what"] == MOVE:

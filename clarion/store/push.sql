@@ -197,7 +197,7 @@ where m.what = 0
   and u.app_no = $8 and u.user_no >= $5 and u.user_no < $6
   and r.status = 1 and r.kind = $9 and r.lane = any ($4::smallint[])
   and ({audience})
-order by u.user_no, r.device_no, ({unfit}), array_position($4::smallint[], r.lane)
+order by u.user_no, r.device_no, {unfit}array_position($4::smallint[], r.lane)
 
 -- name: registrations_of_many
 -- Most users of the range: both tables are read in order and merged (nested loops are switched off).
@@ -228,7 +228,7 @@ where m.what = 1
   and not exists (
     select from delivery e
     where e.push_no = $1 and e.user_no = r.user_no and e.registration_no = r.registration_no)
-order by r.user_no, r.device_no, ({unfit}), array_position($4::smallint[], r.lane)
+order by r.user_no, r.device_no, {unfit}array_position($4::smallint[], r.lane)
 
 -- name: lock_blocked
 -- Batches that wait in a blocked lane and are in nobody's hands; nobody takes them until we commit.
@@ -265,7 +265,7 @@ where m.what = 3
   and not exists (
     select from delivery e
     where e.push_no = $1 and e.user_no = r.user_no and e.registration_no = r.registration_no)
-order by r.user_no, r.device_no, ({unfit}), array_position($4::smallint[], r.lane)
+order by r.user_no, r.device_no, {unfit}array_position($4::smallint[], r.lane)
 
 -- name: rows_of_retry
 -- Final rows of a closed push; what became of a registration since, READ decides.

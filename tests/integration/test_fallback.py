@@ -70,6 +70,23 @@ async def test_of_a_phones_addresses_the_first_that_fits(
     assert await taken(db) == [goes_by]
 
 
+@pytest.mark.parametrize("lanes", [["apns"], ["fcm"], ["apns", "webpush"], ["jpush", "umeng"]])
+async def test_lanes_among_which_nothing_is_to_choose(db: Database, lanes: list[str]) -> None:
+    """One, or none that a phone's word is about: the order of lanes, as ever."""
+    app_no = await app_with_lanes(db, *lanes)
+    await db.execute("insert into usr (app_no, user_id) values ($1, 'one')", app_no)
+    await db.execute(
+        "insert into device (app_no, installation, user_no, platform, google_services, manufacturer)"
+        " select app_no, gen_random_uuid(), user_no, 2, false, 'samsung' from usr"
+    )
+    await db.execute(
+        "insert into registration (device_no, user_no, app_no, lane, token)"
+        " select device_no, user_no, d.app_no, lane, 't' || lane from device d join credential using (app_no)"
+    )
+
+    assert await taken(db) == lanes[:1]
+
+
 async def test_an_address_that_does_not_fit_is_better_than_none(db: Database) -> None:
     """The only one is taken, and of two that do not fit the first in the app's order."""
     app_no = await app_with_lanes(db, "fcm", "hms")
