@@ -1,8 +1,8 @@
 """What runs every minute beside the work, in one control process at a time.
 
 Partitions for the days to come, those of days past retention, quota rows of processes that are gone, retire
-queues that nobody works off, and the watch: an open push or campaign without a running workflow is paused,
-by clarion, with the reason.
+queues that nobody works off, the schedule that asks providers for feedback, and the watch: an open push or
+campaign without a running workflow is paused, by clarion, with the reason.
 Nothing is sent again by itself: a person resumes it, which starts its workflow again.
 """
 
@@ -22,6 +22,7 @@ from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy
 from temporalio.service import RPCError, RPCStatusCode
 
+from activities.feedback import keep_schedule
 from activities.registrations import retire
 from clarion import limits, names
 from clarion.errors import ClarionError, CommandRefused
@@ -58,6 +59,7 @@ class Housekeeping:
     ) -> None:
         self._db, self._client = db, client
         self._retention_days, self._unused_days = retention_days, unused_days
+        self._scheduled = False
 
     async def run(self) -> None:
         """Keep house until cancelled, whatever fails."""
@@ -80,6 +82,9 @@ class Housekeeping:
                 for push_no in await running.to_retire(self._db, RETIRE_PUSHES):
                     await retire(self._db, push_no)
                 await self.watch()
+                if not self._scheduled:
+                    await keep_schedule(self._client)
+                    self._scheduled = True
                 if dropped := await retention.drop_old(self._db, self._retention_days):
                     log.info("past retention", dropped=dropped)
                 contents, lists = await retention.drop_unused(self._db, self._unused_days)

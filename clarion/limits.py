@@ -60,6 +60,7 @@ SENDER_GONE: Final = 15.0  # a process not seen for so long serves no queue
 WORKER_SEEN_EVERY: Final = 5.0
 
 HOUSEKEEPING_EVERY: Final = 60.0
+FEEDBACK_EVERY: Final = 3_600.0  # providers are asked for registrations that have ended
 TOPIC_TIMEOUT: Final = 120.0  # one try of a word to an FCM topic ...
 TOPIC_PATIENCE: Final = 600.0  # ... and all of them
 WATCH_GRACE: Final = 10.0  # a push opened just now is given its workflow

@@ -11,11 +11,16 @@ PUSH_WORKFLOW: Final = "PushWorkflow"
 BATCH_WORKFLOW: Final = "BatchWorkflow"
 TOPIC_SEND_WORKFLOW: Final = "TopicSendWorkflow"
 TOPIC_CHANGE_WORKFLOW: Final = "TopicChangeWorkflow"
+FEEDBACK_WORKFLOW: Final = "FeedbackWorkflow"
 
 CONTROL_QUEUE: Final = "control"  # workflow tasks
 OPS_QUEUE: Final = "ops"  # short activities: commands, next_work, quota
 BULK_QUEUE: Final = "bulk"  # long ones: freeze, retire, close, housekeeping
 TOPIC_QUEUE: Final = "fcm-topics"  # words to FCM topics: served by the senders of FCM
+FEEDBACK_QUEUE: Final = "feedback"  # asking providers: served by the senders of those who tell
+
+FEEDBACK: Final = "feedback"  # the id of the schedule, and how its workflows' ids begin
+TELLING: Final = ("xiaomi", "oppo")  # providers that name ended registrations when they are asked
 
 ID_PATTERN: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~@:-]{0,127}$")
 

@@ -36,6 +36,7 @@ from activities.campaign import Campaigns
 from activities.close import Closing
 from activities.commands import Commands
 from activities.faults import Faults
+from activities.feedback import Feedback, FeedbackPlan
 from activities.housekeeping import Housekeeping
 from activities.quota import Quota
 from activities.registrations import Registrations
@@ -57,6 +58,7 @@ from workers.metrics import Backlog, Page, free_port
 from workers.slots import PoliteSlots, fair_share
 from workflows.batch import BatchWorkflow
 from workflows.campaign import CampaignWorkflow
+from workflows.feedback import FeedbackWorkflow
 from workflows.payloads import Forgiving
 from workflows.push import PushWorkflow
 from workflows.topic import TopicChangeWorkflow, TopicSendWorkflow
@@ -64,10 +66,17 @@ from workflows.topic import TopicChangeWorkflow, TopicSendWorkflow
 log = structlog.get_logger("clarion.workers")
 T = TypeVar("T")
 
-WORKFLOWS = [CampaignWorkflow, PushWorkflow, BatchWorkflow, TopicSendWorkflow, TopicChangeWorkflow]
+WORKFLOWS = [
+    CampaignWorkflow,
+    PushWorkflow,
+    BatchWorkflow,
+    TopicSendWorkflow,
+    TopicChangeWorkflow,
+    FeedbackWorkflow,
+]
 OPS_SLOTS = 40
 BULK_SLOTS = 16
-TOPIC_SLOTS = 4
+TOPIC_SLOTS = FEEDBACK_SLOTS = 4
 RETRY = 1.0  # seconds between two tries to reach a server at the start
 
 # Imported once, not again for every workflow run; the modules of the workflows themselves stay inside.
@@ -164,6 +173,7 @@ def ops_worker(client: Client, db: Database) -> Worker:
         campaigns.command,
         quota.acquire_quota,
         audiences.open_push,
+        FeedbackPlan(db).to_ask,
     ]
     return activity_worker(client, names.OPS_QUEUE, activities, slots=OPS_SLOTS)
 
@@ -184,6 +194,11 @@ def topic_worker(client: Client, topics: Topics) -> Worker:
     """Words to FCM topics, in slots of their own: they do not wait behind batches."""
     activities: list[Callable[..., Any]] = [topics.send_topic, topics.change_topic]
     return activity_worker(client, names.TOPIC_QUEUE, activities, slots=TOPIC_SLOTS)
+
+
+def feedback_worker(client: Client, feedback: Feedback) -> Worker:
+    """Questions to providers, in slots of their own."""
+    return activity_worker(client, names.FEEDBACK_QUEUE, [feedback.ask], slots=FEEDBACK_SLOTS)
 
 
 def send_worker(client: Client, task_queue: str, sending: Sending, slots: PoliteSlots) -> Worker:
@@ -211,6 +226,7 @@ class Process:
         self._stop = asyncio.Event()
         self._sending: Sending | None = None
         self._topics: Topics | None = None
+        self._feedback: Feedback | None = None
         self._board: Database | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._made: Runtime | None = None
@@ -249,6 +265,8 @@ class Process:
         workers = [self._worker(client, db, queue) for queue in self.queues]
         if self._topics is not None:
             workers.append(topic_worker(client, self._topics))
+        if self._feedback is not None:
+            workers.append(feedback_worker(client, self._feedback))
         self._spawn(self._say_seen(db, number))
         if names.BULK_QUEUE in self.queues:
             self._spawn(self._housekeeping(db, client).run())
@@ -298,6 +316,8 @@ class Process:
         senders = self._senders(db, queues)
         if names.send_queue("fcm") in queues:
             self._topics = Topics(db, senders, self._stack.seal(self._settings))
+        if any(names.send_queue(provider) in queues for provider in names.TELLING):
+            self._feedback = Feedback(db, self._stack.seal(self._settings))
         process = SenderProcess(
             db,
             senders,

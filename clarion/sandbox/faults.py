@@ -190,6 +190,7 @@ class Graveyard:
 
     def __init__(self) -> None:
         self.named: dict[str, Dead] = {}
+        self.told: set[str] = set()  # of those by name, in the provider's feedback
         self._shares: list[tuple[float, int, Dead]] = []
 
     def __bool__(self) -> bool:
@@ -215,7 +216,15 @@ class Graveyard:
                     return grave
         return dead
 
+    def untold(self, most: int, *, drain: bool) -> list[str]:
+        """Of those that died by name, so many that were not told yet; drained, they are told from now on."""
+        found = [token for token in self.named if token not in self.told][:most]
+        if drain:
+            self.told.update(found)
+        return found
+
     def clear(self) -> None:
         """All live again."""
         self.named.clear()
+        self.told.clear()
         self._shares.clear()

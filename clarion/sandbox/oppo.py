@@ -38,6 +38,7 @@ AUTH: Final = "/server/v1/auth"
 _PLACE: Final = "/server/v1/message/notification/"
 UNICAST, BATCH = f"{_PLACE}unicast", f"{_PLACE}unicast_batch"
 SAVE, BROADCAST = f"{_PLACE}save_message_content", f"{_PLACE}broadcast"
+FEEDBACK: Final = "/server/v1/feedback/fetch_invalid_regidList"
 MOST: Final = 1_000
 WINDOW: Final = 600.0  # seconds that a timestamp may be off
 _REGID: Final = re.compile(r"(OPPO_CN_|CN_)?([0-9a-f]{32}|[0-9a-f]{24})")
@@ -121,6 +122,8 @@ class Oppo(Vendor):
 
     def decide(self, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Judged:
         """OPPO's answer."""
+        if path == FEEDBACK:
+            return self._feedback(method, headers)
         if path not in (AUTH, UNICAST, BATCH, SAVE, BROADCAST):
             raise Refusal(bare(404))
         if path == AUTH:
@@ -135,6 +138,14 @@ class Oppo(Vendor):
         if path == BROADCAST:
             return self._broadcast(app, form)
         return self._unicast(app, _targets(form, batch=path == BATCH), batch=path == BATCH)
+
+    def _feedback(self, method: str, headers: dict[bytes, bytes]) -> Judged:
+        """All that died; that it drains no page says, so it does not."""
+        if method != "GET":
+            raise Refusal(coded(12))
+        self._authorize(headers, {})
+        tokens = self.graves.untold(MOST, drain=False)
+        return Judged(coded(0, {"registration_ids": tokens, "totalCount": len(tokens)}))
 
     # ---- authorization
 

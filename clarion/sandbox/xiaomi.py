@@ -28,6 +28,8 @@ from clarion.sandbox.vendor import (
 )
 
 PATHS: Final = ("/v3/message/regid", "/v2/message/regid")
+FEEDBACK: Final = "/v1/feedback/fetch_invalid_regids"
+TOLD: Final = 1_000  # registrations in one list
 MOST: Final = 1_000
 LONGEST: Final = 1_209_600_000  # ms
 KNOWN: Final = frozenset(
@@ -53,6 +55,7 @@ REASONS: Final = {
     10016: "Missing required parameter",
     10017: "Invalid parameter value",
     10027: "API call frequency exceeded",
+    10030: "Feedback is fetched too often",
     10034: "App has sent too many messages today",
     20301: "No valid targets!",
     21301: "Authentication failed",
@@ -94,6 +97,8 @@ class Xiaomi(Vendor):
 
     def decide(self, method: str, path: str, headers: dict[bytes, bytes], body: bytes) -> Judged:
         """Xiaomi's answer."""
+        if path == FEEDBACK:
+            return self._feedback(method, headers)
         if path not in PATHS:
             raise Refusal(bare(404))
         if method != "POST":
@@ -115,6 +120,15 @@ class Xiaomi(Vendor):
         if channel is not None and channel.startswith("unknown"):
             raise Refusal(coded(27001))
         return self._deliver(tokens, title, text, form.get("notify_id"))
+
+    def _feedback(self, method: str, headers: dict[bytes, bytes]) -> Judged:
+        """What died since it was asked last: a draining read."""
+        if method != "GET":
+            raise Refusal(bare(405))
+        self._authorize(headers)
+        if self.too_fast("xiaomi_requests_per_second", 1):
+            raise Refusal(coded(10030))
+        return Judged(coded(0, {"list": self.graves.untold(TOLD, drain=True)}))
 
     def _authorize(self, headers: dict[bytes, bytes]) -> str:
         kind, found, secret = headers.get(b"authorization", b"").decode("latin-1").partition("key=")

@@ -22,6 +22,7 @@ from clarion.errors import SenderError
 from clarion.senders import (
     apns_answers,
     fcm_answers,
+    feedback,
     getui_answers,
     hms_answers,
     honor_answers,
@@ -275,7 +276,20 @@ def told(vendor: str, read: Callable[[bytes], list[receipts.Receipt]], field: st
     return Target(f"receipts-{vendor}", check, (form_edit,) if field else (json_edit,))
 
 
+def asked(vendor: str, name: str) -> Target:
+    """What it tells of ended registrations: texts that fit into a row, whatever came."""
+
+    def check(data: bytes) -> None:
+        for token in feedback.listed(data, name):
+            assert isinstance(token, str)
+            assert 0 < len(token) <= feedback.MOST
+
+    return Target(f"feedback-{vendor}", check, (json_edit,))
+
+
 TARGETS = (
+    asked("xiaomi", "list"),
+    asked("oppo", "registration_ids"),
     answers("apns", _plain(apns_answers.read)),
     answers("fcm", _plain(fcm_answers.read)),
     answers("webpush", _webpush),
