@@ -128,8 +128,8 @@ class Temporal:
         return run
 
     async def _live(self, run: Run) -> None:
-        await asyncio.sleep(self.latency())
         try:
+            await asyncio.sleep(self.latency())
             takes = "__init__" in vars(run.kind)
             run.instance = run.kind(*run.args) if takes else run.kind()
             result = await run.instance.run(*run.args)
