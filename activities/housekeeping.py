@@ -59,7 +59,6 @@ class Housekeeping:
     ) -> None:
         self._db, self._client = db, client
         self._retention_days, self._unused_days = retention_days, unused_days
-        self._scheduled = False
 
     async def run(self) -> None:
         """Keep house until cancelled, whatever fails."""
@@ -82,9 +81,7 @@ class Housekeeping:
                 for push_no in await running.to_retire(self._db, RETIRE_PUSHES):
                     await retire(self._db, push_no)
                 await self.watch()
-                if not self._scheduled:
-                    await keep_schedule(self._client)
-                    self._scheduled = True
+                await keep_schedule(self._client)
                 if dropped := await retention.drop_old(self._db, self._retention_days):
                     log.info("past retention", dropped=dropped)
                 contents, lists = await retention.drop_unused(self._db, self._unused_days)

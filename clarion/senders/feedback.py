@@ -7,18 +7,20 @@
             UNCONFIRMED: it is asked until a list has nothing new.
 
 Umeng has no such list, only counts of a task. The others call back: see `clarion.senders.receipts`.
-A sandbox, or a credential with an endpoint of its own, is asked at that endpoint.
+A credential with an endpoint of its own is asked there. Where lanes abroad are asked is UNCONFIRMED for both:
+they are not, and their ended registrations show with the next message.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpx
 
 from clarion.errors import BadCredential, CredentialBlocked, SenderError
-from clarion.senders import oppo, oppo_answers, vendor_tokens, xiaomi_answers
+from clarion.senders import oppo, oppo_answers, vendor_tokens, xiaomi, xiaomi_answers
 from clarion.senders.answers import parse_object
 from clarion.senders.link import Surroundings
 from clarion.senders.outcome import ACCEPTED, Outcome, OutcomeKind
@@ -28,6 +30,7 @@ from clarion.store.credentials import Credential
 LISTS: Final = 1_000  # asked for in one go
 SECONDS: Final = 20.0  # for one answer
 MOST: Final = 256  # characters of a registration
+_ABROAD: Final = (".xiaomi.com", ".oppomobile.com", ".heytapmobi.com")  # whatever is not _HOSTS' own
 _HOSTS: Final = {
     "xiaomi": "https://feedback.xmpush.xiaomi.com",
     "oppo": "https://feedback.push.oppomobile.com",
@@ -40,8 +43,10 @@ async def ended(credential: Credential, around: Surroundings) -> AsyncIterator[l
     Raises CredentialBlocked: the provider does not know us; SenderError: not now; BadCredential.
     """
     seen: set[str] = set()
+    host = _host_of(credential)
+    if host is None:
+        return
     tls = client_tls(credential.settings.get("ca"), alpn=("http/1.1",))
-    host = credential.endpoint or _HOSTS[credential.provider]
     async with httpx.AsyncClient(verify=tls, base_url=host, timeout=SECONDS) as client:
         asker = (
             _Xiaomi(client, credential)
@@ -60,6 +65,14 @@ async def ended(credential: Credential, around: Surroundings) -> AsyncIterator[l
                 return
             seen.update(news)
             yield news
+
+
+def _host_of(credential: Credential) -> str | None:
+    """Where to ask; None: nobody knows."""
+    endpoint = credential.endpoint
+    if endpoint in (None, xiaomi.HOST, oppo.HOST):
+        return _HOSTS[credential.provider]
+    return None if (urlsplit(endpoint).hostname or "").endswith(_ABROAD) else endpoint
 
 
 class _Xiaomi:

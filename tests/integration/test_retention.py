@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import pytest
@@ -166,9 +166,9 @@ async def test_housekeeping_keeps_to_the_setting(db: Database) -> None:
     days = "select array_agg(distinct current_date - to_date(right(relname, 8), 'YYYYMMDD')) from pg_class "
     days += "where relkind = 'r' and relname ~ '^(batch|delivery)_[0-9]+$'"
 
-    assert await Housekeeping(db, Mock(), retention_days=5).round()
+    assert await Housekeeping(db, AsyncMock(), retention_days=5).round()
     assert {1, 0, 3} <= set(await db.fetchval(days))
-    assert await Housekeeping(db, Mock(), retention_days=2).round()
+    assert await Housekeeping(db, AsyncMock(), retention_days=2).round()
     assert 3 not in await db.fetchval(days)
     assert {1, 0} <= set(await db.fetchval(days))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -98,6 +99,24 @@ async def test_lists_are_read_to_their_end(sandbox: Sandbox, db: Database, app: 
     assert sorted(token for tokens in lists for token in tokens) == sorted(dead)
     assert len(lists) == (2 if provider == "xiaomi" else 1)
     assert (again == []) is (provider == "xiaomi")
+
+
+@pytest.mark.parametrize(
+    ("provider", "endpoint"),
+    [
+        ("xiaomi", "https://api.xmpush.global.xiaomi.com"),
+        ("xiaomi", "https://idmb-api.xmpush.global.xiaomi.com"),
+        ("oppo", "https://api-intl.push.oppomobile.com"),
+    ],
+)
+async def test_lanes_abroad_are_not_asked(
+    sandbox: Sandbox, db: Database, app: App, provider: str, endpoint: str
+) -> None:
+    """Nobody has written down where: nothing is asked, and nothing fails."""
+    credential = await credentials.load(db, SEAL, app[0], app[1][provider])
+    abroad = replace(credential, endpoint=endpoint)
+
+    assert [tokens async for tokens in ended(abroad, Surroundings(db, SEAL))] == []
 
 
 @every_provider
