@@ -373,11 +373,12 @@ async def test_edited_content_is_a_new_version(db: Database) -> None:
 async def test_the_deadline_comes(db: Database) -> None:
     """Past the deadline nothing is taken or granted, the push loop is told, and the rest expires."""
     ground = await Ground.lay(db, 4)
-    push_no = await ground.frozen(deadline=datetime.now(UTC) + timedelta(seconds=0.3))
+    push_no = await ground.frozen(deadline=datetime.now(UTC) + timedelta(hours=1))
     hand = Hand(db, push_no, lease=0.05)
     await hand.take()
     assert (await hand.step(claim=1)).granted
-    await asyncio.sleep(0.5)
+    await db.execute("update push set deadline = now() where push_no = $1", push_no)
+    await asyncio.sleep(0.1)  # longer than the lease
 
     told = await Ledger(db).next_work(push_no, [], 5)
     refused = await hand.step(claim=3)
