@@ -117,6 +117,7 @@ class Proxy:
         except (OSError, asyncio.CancelledError):
             line.reset()
         finally:
+            line.close()
             self._lines.discard(line)
 
     def note(self, size: int) -> None:
@@ -145,6 +146,12 @@ class _Line:
         there = self._pump(self._reader, self._far, self._proxy.note)
         back = self._pump(reader, self._writer, lambda size: None)
         await asyncio.gather(there, back)
+
+    def close(self) -> None:
+        """Both sides have said all, or have been reset."""
+        for writer in (self._writer, self._far):
+            if writer is not None:
+                writer.close()
 
     def reset(self) -> None:
         """An RST to both sides."""
